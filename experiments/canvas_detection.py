@@ -1,4 +1,4 @@
-"""Detection of handwritten digits strewn over canvases: where they are, which, and how many. Look at figures/boxes_val.png.
+"""Detection of handwritten digits on canvases: where they are, which digits, and how many. Look at figures/boxes_val.png.
 
 Paper:    Zhou et al. 2019, arXiv:1904.07850 (objects as points), with a small network
 Data:     8,000 canvases of 64x64 pixels, drawn here from scikit-learn's digits; test and validation show other digits than train
@@ -10,7 +10,7 @@ from pbl.data import digit_canvases
 
 
 def canvases():
-    """Up to five digits on a canvas, on some none."""
+    """Up to five digits on each canvas, none on some."""
     return digit_canvases(8000)
 
 

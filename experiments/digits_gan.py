@@ -1,4 +1,4 @@
-"""A GAN of handwritten digits, 8x8: seconds an epoch, no download. Look at figures/samples_val.png and figures/course_val.png.
+"""A GAN of handwritten digits, 8x8: seconds per epoch, no download. Look at figures/samples_val.png and figures/course_val.png.
 
 Paper:    Radford et al. 2015, arXiv:1511.06434 (DCGAN), one step smaller
 Data:     1,797 real images of 8x8 pixels
@@ -10,7 +10,7 @@ from pbl import Config
 config = Config(
     task="generation",
     dataset="digits",
-    validation_fraction=0.4,  # half of it teaches the judge, half is compared with
+    validation_fraction=0.4,  # half of it trains the judge, half is for comparison
     model="dcgan",
     model_options={"noise_size": 32, "width": 64, "kernel_size": 3},
     optimizer="adam",

@@ -5,7 +5,7 @@ Paper:    He et al. 2015, Deep Residual Learning for Image Recognition, section 
 Data:     1,797 real images of 8x8 pixels, 10 classes; 30% are test, 15% of the rest validation
 Command:  python -m pbl train
 Cost:     under a minute on two CPU cores
-Expected: at least 97% of the test images right
+Expected: at least 97% of the test images correct
 """
 
 from pbl import Config

@@ -1,4 +1,4 @@
-"""Detection in photographs of your own: a folder of images with boxes, as labelImg, CVAT, Roboflow or Label Studio write them.
+"""Detection in your own photographs: a folder of images with boxes, as labelImg, CVAT, Roboflow or Label Studio write them.
 
 Paper:    Zhou et al. 2019, arXiv:1904.07850 (objects as points); EfficientNetV2 (Tan and Le 2021) with ImageNet's weights as encoder
 Data:     scenes/ with images and COCO JSON, Pascal VOC XML or YOLO text files (pbl/data/box_files.py), or a .zip of it
@@ -12,7 +12,7 @@ config = Config(
     dataset="scenes.zip",
     image_size=256,
     channels=3,
-    fit="pad",  # crop would cut objects off at two sides
+    fit="pad",  # crop would cut off objects at two sides
     model="center_net",
     model_options={"encoder": "efficientnetv2_transfer", "weights": "imagenet"},
     augmentation={"flip": True, "crop": 16, "zoom": 0.2, "brightness": 0.2, "contrast": 0.2},

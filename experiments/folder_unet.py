@@ -1,4 +1,4 @@
-"""Your own images with masks: a small U-Net, by look-alike groups, at 64x64 pixels.
+"""Your own images with masks: a small U-Net, with look-alike groups, at 64x64 pixels.
 
 Paper:    Ronneberger et al. 2015, arXiv:1505.04597 (U-Net), with fewer channels
 Data:     a folder, or a .zip, of images/ and masks/ with the same stems (pbl/data/mask_files.py)
@@ -6,8 +6,8 @@ Command:  python -m pbl train experiments/folder_unet.py dataset=ultrasound.zip
           python -m pbl evaluate runs/folder_unet/001 --split test
 Figures:  worst, median and best masks, Dice by size, thresholds, in runs/folder_unet/001/figures
 
-Slices of one patient, or pictures taken one after the other, look alike: on both sides of the split they make every score too good.
-groups=look_alike keeps them together; where the names tell the patient, a pattern does so better: groups='(patient[0-9]+)'.
+Slices of one patient, or pictures taken one after the other, look alike: if they are on both sides of the split, every score is too good.
+groups=look_alike keeps them together. If the names contain the patient, a pattern is better: groups='(patient[0-9]+)'.
 """
 
 from pbl import Config

@@ -1,12 +1,12 @@
-"""Regression: a network reads a number off a picture, the angle of a drawn line in degrees.
+"""Regression: a network reads a number from a picture, the angle of a drawn line in degrees.
 
-A line has no beginning and no end: 179 degrees is next to 0. So the network gives a point of the circle, cosine and sine of twice
-the angle, and not the angle itself: two numbers that do not jump where the line passes 180. Lesson 17 shows what else would happen.
+A line has no beginning and no end: 179 degrees is next to 0. So the output of the network is a point on the circle, cosine and sine of twice
+the angle, and not the angle itself: two numbers that do not jump where the line passes 180. Lesson 17 shows what happens otherwise.
 
 Data:     6,000 pictures of 24x24 pixels, drawn here; the label is the angle, 0 to 179 degrees
 Command:  python -m pbl train experiments/line_angle.py
 Cost:     half a minute on two CPU cores, half of it the data check
-Expected: off by 1.1 degrees on average on the test split (`degrees`); who always says the same is off by 45
+Expected: an error of 1.1 degrees on average on the test split (`degrees`); a constant answer has an error of 45
 """
 
 import keras
@@ -19,7 +19,7 @@ from pbl.models import MODELS
 
 
 def draw_lines(count: int = 6000, side: int = 24, seed: int = 0):
-    """Draws a bright line on each picture; place, length, width, brightness and noise differ.
+    """Draws a bright line on each picture; position, length, width, brightness and noise differ.
 
     Returns:
         A source of pictures `uint8 [count, side, side, 1]` and angles in whole degrees, 0 to 179; 90 is upright.
@@ -83,7 +83,7 @@ def find_distance(first, second):
 
 
 def angle_net(input_shape, num_classes, filters=16):
-    """The model, with its weights made; of the 180 labels it reads what number they are."""
+    """The model, with its weights made; it uses only the angle that the number of each of the 180 labels gives."""
     model = AngleNet(filters, name="angle_net")
     model(keras.Input(input_shape))
     return model

@@ -1,4 +1,4 @@
-"""An autoencoder of one MNIST digit: how well it tells the other nine, beside PCA and nearest neighbours.
+"""An autoencoder of one MNIST digit: how well it detects the other nine, compared with PCA and nearest neighbours.
 
 Paper:    Hinton and Salakhutdinov 2006, Science 313 (autoencoders of digits)
 Data:     MNIST; the eights are normal
@@ -6,7 +6,7 @@ Command:  python -m pbl train experiments/mnist_anomaly.py
 Cost:     17 processor seconds
 Expected: AUROC .88 on the test split, PCA .85 (experiments/benchmarks/anomaly.md)
 
-Another digit: task_options.normal=3. Of eights, a 1 is given back perfectly well: see by which kinds it is found.
+Another digit: task_options.normal=3. A network of eights reproduces a 1 perfectly well: see how well each kind is detected.
 """
 
 from pbl import Config

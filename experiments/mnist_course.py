@@ -5,7 +5,7 @@ Paper:    none; the recipe of the course's slides. In Keras 1 and 2 it was writt
 Data:     MNIST by TensorFlow Datasets (11 MB, downloaded once)
 Command:  python -m pbl train experiments/mnist_course.py
 Cost:     80 seconds on two shared CPU cores
-Expected: 98.6% of the test images right (98.56 with seed 0)
+Expected: 98.6% of the test images correct (98.56 with seed 0)
 """
 
 from pbl import Config

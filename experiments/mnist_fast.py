@@ -4,8 +4,8 @@ Papers:   batch normalisation (Ioffe and Szegedy 2015), He's initialisation (He 
           then falls, within those two epochs (Smith and Topin 2018, Super-Convergence, arXiv:1708.07120)
 Data:     MNIST by TensorFlow Datasets (11 MB, downloaded once), its official 10,000 test images
 Command:  python -m pbl train experiments/mnist_fast.py
-Cost:     some 17 seconds of a processor with bfloat16 (experiments/benchmarks/time_to_accuracy.md)
-Expected: 99.1 to 99.2% of the test images right
+Cost:     about 17 seconds of a processor with bfloat16 (experiments/benchmarks/time_to_accuracy.md)
+Expected: 99.1 to 99.2% of the test images correct
 """
 
 import keras
@@ -24,7 +24,7 @@ def fast_cnn(input_shape: tuple[int, int, int], num_classes: int) -> keras.Model
         model.add(layers.Conv2D(filters, 3, padding="same", use_bias=False, kernel_initializer="he_normal"))
         model.add(
             layers.MaxPooling2D()
-        )  # before normalisation and ReLU: on a quarter of the pixels, the same result for ReLU
+        )  # before normalisation and ReLU: a quarter of the pixels, the same result for ReLU
         model.add(layers.BatchNormalization(momentum=0.9))
         model.add(layers.ReLU())
     model.add(layers.Flatten())

@@ -3,7 +3,7 @@
 Data:     MNIST (LeCun et al. 1998), 60,000 training images of 28x28 pixels, 10 classes, its official 10,000 test images
 Command:  python -m pbl train experiments/mnist_mlp.py
           python -m pbl evaluate runs/mnist_mlp/001 --split test
-Download: 11 MB, once, by TensorFlow Datasets; or data_dir=FOLDER where it is prepared already
+Download: 11 MB, once, by TensorFlow Datasets; or data_dir=FOLDER if it is already prepared
 """
 
 from pbl import Config

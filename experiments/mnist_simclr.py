@@ -1,7 +1,7 @@
-"""SimCLR on MNIST: features learned without a label, worth most where labels are few. Look at figures/probes_val.png.
+"""SimCLR on MNIST: features learned without labels, most useful if there are few labels. Look at figures/probes_val.png.
 
 Paper:    Chen et al. 2020, arXiv:2002.05709; a small convolutional network as encoder
-Data:     MNIST, a third of the training images; no label is used in training, and some to judge
+Data:     MNIST, a third of the training images; no label is used in training, some for the evaluation
 Command:  python -m pbl train experiments/mnist_simclr.py
 """
 
@@ -17,7 +17,7 @@ config = Config(
         "crop": 4,
         "rotation": 25,
         "zoom": 0.4,
-    },  # what a digit may undergo and stay the same; no flip: a 2 is none then
+    },  # changes after which a digit is still the same digit; no flip: a flipped 2 is not a 2
     optimizer="adam",
     learning_rate=0.002,
     batch_size=256,

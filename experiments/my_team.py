@@ -1,6 +1,6 @@
 """A team's own experiment: copy this file, rename it, and change what you like.
 
-It has a model, a data set and a callback of its own, each in a few lines. The run keeps a copy of this file, so that
+It has its own model, data set and callback, each in a few lines. The run keeps a copy of this file, so that
 `evaluate` and `predict` find them again.
 
 Command:  python -m pbl train experiments/my_team.py
@@ -21,12 +21,12 @@ def my_cnn(input_shape, num_classes, filters=32):
     return keras.Sequential(
         [
             keras.Input(input_shape),
-            layers.Rescaling(1 / 255),  # raw pixels in, so that training and prediction cannot differ
+            layers.Rescaling(1 / 255),  # the input is raw pixels, so that training and prediction cannot differ
             layers.Conv2D(filters, 3, padding="same", activation="relu"),
             layers.MaxPooling2D(),
             layers.Conv2D(2 * filters, 3, padding="same", activation="relu"),
             layers.GlobalAveragePooling2D(),
-            # Probabilities in float32 where the rest is computed in 16 bits, which are too coarse for them.
+            # Probabilities in float32, also if the rest is computed in 16 bits, which are too coarse for them.
             layers.Dense(num_classes, activation="softmax", dtype="float32"),
         ]
     )
@@ -44,7 +44,7 @@ class WeightNorm(keras.callbacks.Callback):
 
     def on_epoch_end(self, epoch, logs=None):
         squares = [float(keras.ops.sum(keras.ops.square(weight))) for weight in self.model.trainable_weights]
-        logs["weight_norm"] = sum(squares) ** 0.5  # what is put into logs gets a column in history.csv
+        logs["weight_norm"] = sum(squares) ** 0.5  # each entry in logs becomes a column in history.csv
 
 
 MODELS["my_cnn"] = my_cnn

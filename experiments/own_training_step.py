@@ -1,6 +1,6 @@
 """What `fit` does in each step, written out: forward, loss, back-propagation, update.
 
-A subclassed model overrides `train_step` with a `GradientTape`. It takes the very steps of Keras's own `fit` (a test
+A subclassed model overrides `train_step` with a `GradientTape`. It takes exactly the steps of Keras's own `fit` (a test
 compares the weights), so from here you can change any of the four lines.
 
 Command:  python -m pbl train experiments/own_training_step.py
@@ -17,7 +17,7 @@ from pbl.models import MODELS
 
 @keras.saving.register_keras_serializable("own_training_step")
 class NetTrain(keras.Model):
-    """A multilayer perceptron with one hidden layer and a training step of its own."""
+    """A multilayer perceptron with one hidden layer and its own training step."""
 
     def __init__(self, num_classes, hidden_units=128, **kwargs):
         super().__init__(**kwargs)

@@ -12,7 +12,7 @@ Command:  python -m pbl train experiments/photos_vgg.py
           python -m pbl evaluate runs/photos_vgg/001 --positive-class cat    # accuracy, recall, precision, F, confusion table
 Figures:  learning curves and the confusion table, in runs/photos_vgg/001/figures
 Cost:     4 minutes for 172 training images of 64x64, 9 minutes for 5,950 of 32x32 (image_size=32), on two busy CPU cores
-Expected: it learns the training images by heart, which the augmentation hinders. Test images right, with seed 0:
+Expected: it memorises the training images, and augmentation makes that harder. Test images correct, with seed 0:
           | photographs                                            | as it is | flip and crop | test images |
           |--------------------------------------------------------|----------|---------------|-------------|
           | ants and bees, 172 training images                     | 64%      | 70%           | 73          |

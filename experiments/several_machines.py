@@ -28,13 +28,13 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 
 def train(address: str, number: int, of: int, epochs: int, out: Path) -> None:
-    """Trains the part of one process; all of them end with the same weights.
+    """Trains the part of one process; all processes end with the same weights.
 
     Args:
         address: Host and port of process 0, where the others find it.
-        number: Of this process, from 0.
-        of: How many there are.
-        epochs: How many.
+        number: Number of this process, from 0.
+        of: Number of processes.
+        epochs: Number of epochs.
         out: A folder; this process saves `model_<number>.keras` there.
     """
     os.environ |= {"KERAS_BACKEND": "jax", "TF_CPP_MIN_LOG_LEVEL": "3"}
@@ -48,16 +48,16 @@ def train(address: str, number: int, of: int, epochs: int, out: Path) -> None:
 
     devices = keras.distribution.list_devices()
     keras.distribution.set_distribution(keras.distribution.DataParallel(devices=devices))
-    keras.utils.set_random_seed(0)  # all begin with the same weights
+    keras.utils.set_random_seed(0)  # all processes begin with the same weights
     data = pbl.load_data("digits", batch_size=64)
     model = pbl.models.build("small_cnn", data.input_shape, data.num_classes)
     model.compile(keras.optimizers.Adam(0.002), "sparse_categorical_crossentropy", metrics=["accuracy"])
-    # Keras says that the input ran out after each epoch, of a data set that it has divided: every batch was seen.
+    # For a data set that Keras has divided, it warns after each epoch that the input ran out: every batch was seen.
     warnings.filterwarnings("ignore", "Your input ran out of data")
     steps = {split: len(data.images(split).labels) // 64 for split in ("train", "val")}
 
     def whole_batches(split: str) -> tf.data.Dataset:
-        """The same batches on each process, in the same order; the last one is left out, since it would not divide by the processes."""
+        """The same batches on each process, in the same order; the last one is left out, since its images could not be divided equally."""
         batches = data.batches(split).unbatch().batch(64, drop_remainder=True)
         return batches.apply(tf.data.experimental.assert_cardinality(steps[split]))
 
@@ -73,7 +73,7 @@ def train(address: str, number: int, of: int, epochs: int, out: Path) -> None:
 
 
 def start_local(count: int, epochs: int, out: Path) -> int:
-    """Starts so many processes on this machine, and returns 0 where all ended well."""
+    """Starts several processes on this machine, and returns 0 if all ended well."""
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         address = f"127.0.0.1:{free.getsockname()[1]}"

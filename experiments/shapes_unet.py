@@ -12,7 +12,7 @@ from pbl.data import from_masked_arrays
 
 
 def shapes(count: int = 1000, side: int = 32):
-    """Draws up to two shapes an image, on some none: a disc is class 1, a square class 2; bright or dark, and none over another."""
+    """Draws up to two shapes on each image, none on some: a disc is class 1, a square class 2; bright or dark, and never overlapping."""
     draw = np.random.default_rng(0)
     images = draw.normal(110, 15, (count, side, side))
     masks = np.zeros((count, side, side), np.uint8)

@@ -13,15 +13,15 @@ from collections.abc import Callable, Sequence
 from types import ModuleType
 from typing import Any
 
-# TensorFlow otherwise takes a GPU's whole memory, and a notebook and a command could not share it.
-# Read when the first GPU is opened, so this holds also where TensorFlow was imported before pbl.
+# Otherwise TensorFlow takes all of a GPU's memory, and a notebook and a command could not share it.
+# It is read when the first GPU is opened, so this also works if TensorFlow was imported before pbl.
 os.environ.setdefault("TF_FORCE_GPU_ALLOW_GROWTH", "true")
 
 __version__ = "0.1.0"
 
 
 class _MovedModules(importlib.abc.MetaPathFinder, importlib.abc.Loader):
-    """Lets `import` find a file under the name that it had before it moved, as `pbl.moved` tells it: the same module, not a second one."""
+    """Lets `import` find a file under a name from before it moved, as `pbl.moved` lists them: the same module, not a second one."""
 
     def find_spec(
         self, name: str, path: Sequence[str] | None, target: ModuleType | None = None
@@ -33,24 +33,25 @@ class _MovedModules(importlib.abc.MetaPathFinder, importlib.abc.Loader):
 
     def create_module(self, spec: importlib.machinery.ModuleSpec) -> ModuleType:
         module = importlib.import_module("pbl.moved").find(spec.name)
-        spec.loader_state = module.__spec__ or spec  # which `import` is about to overwrite
+        spec.loader_state = module.__spec__ or spec  # `import` is about to overwrite `__spec__`
         return module
 
     def exec_module(self, module: ModuleType) -> None:
-        module.__spec__ = module.__spec__.loader_state
+        if module.__spec__ is not None:
+            module.__spec__ = module.__spec__.loader_state
 
 
 sys.meta_path.append(_MovedModules())
 
 
 def offer(package: str, homes: dict[str, str]) -> tuple[Callable[[str], Any], Callable[[], list[str]], list[str]]:
-    """Makes the `__getattr__`, `__dir__` and `__all__` of a folder that offers its files, and names that they hold.
+    """Makes the `__getattr__`, `__dir__` and `__all__` of a folder that offers its files, and names in these files.
 
     Each file is loaded when it or one of its names is first used, so that importing the folder costs nothing.
 
     Args:
         package: The folder's `__name__`.
-        homes: The names that each file offers, in one text with blanks.
+        homes: The names that each file offers, in one text with spaces.
 
     Example:
         `__getattr__, __dir__, __all__ = offer(__name__, {"run": "evaluate predict"})`

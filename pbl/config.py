@@ -51,7 +51,7 @@ def _as_augmentation(value: dict[str, Any]) -> dict[str, Any]:
         if problem["type"] == "extra_forbidden":
             nearest = name_nearest(name, Augmentation.model_fields)
             raise ValueError(Sentence("there is no '{name}'. {nearest}", name=name, nearest=nearest)) from None
-        what = Sentence(Augmentation.model_fields[name].description)
+        what = Sentence(Augmentation.model_fields[name].description or "")
         raise ValueError(
             Sentence(
                 "{name}={value!r}: {reason} ({what})",
@@ -119,7 +119,7 @@ class Augmentation(BaseModel):
 
     @property
     def mixes_labels(self) -> bool:
-        """Whether an image gets a share of another's label: labels must be one-hot."""
+        """Whether an image gets a share of another image's label: then labels must be one-hot."""
         return bool(self.mixup or self.cutmix)
 
 
@@ -128,6 +128,15 @@ class Config(BaseModel):
 
     Raises:
         InputError: An unknown field (the nearest valid name is given), or a value of the wrong type or range.
+
+    Example:
+        >>> from pbl import Config
+        >>> Config(model="mlp", epochs=10).learning_rate
+        0.001
+        >>> Config(modle="mlp")
+        Traceback (most recent call last):
+            ...
+        pbl.errors.InputError: There is no setting 'modle'. Did you mean 'model'? ...
     """
 
     model_config = ConfigDict(extra="forbid", validate_assignment=True, allow_inf_nan=False, protected_namespaces=())
@@ -330,27 +339,27 @@ class Config(BaseModel):
 
     @property
     def is_classifier(self) -> bool:
-        """Whether the task is classification, which alone has an accuracy and a diagnosis."""
+        """Whether the task is classification."""
         return self.task == "classification"
 
     def check_is_classifier(self, command: str) -> None:
-        """Raises InputError where they are of another task than classification, which a command cannot judge."""
+        """Raises InputError if the settings are for a task other than classification, which a command cannot evaluate."""
         if not self.is_classifier:
             told = "{command} needs a classifier; the settings have task={task}."
             raise InputError(told, command=command, task=self.task)
 
     def decides(self) -> dict[str, Any]:
-        """Returns the settings that the result depends on: all but those that say when training is saved or paused, or logged too."""
+        """Returns the settings that the result depends on: all except those about saving, pausing and logging."""
         return self.model_dump(mode="json", exclude={"checkpoint_minutes", "max_minutes", "tensorboard"})
 
     def replace(self, **values: Any) -> "Config":
-        """Returns a copy with other values, checked like the first ones."""
+        """Returns a copy with other values, validated like the original ones."""
         copy = Config(**{**self.model_dump(), **values})
         copy._file = self._file
         return copy
 
 
-# What Keras 1 and 2 called it, and what is not a setting of its own here.
+# Names in Keras 1 and 2, and names of things that are not separate settings here.
 RENAMED = {
     "lr": Sentence("It is called learning_rate."),
     "decay": Sentence("Now: learning_rate_schedule=inverse_time schedule_options.decay=5e-4."),
@@ -373,7 +382,7 @@ def _explain(error: ValidationError) -> Sentence:
             hint = RENAMED.get(name) or name_nearest(name, Config.model_fields)
             problems.append(Sentence("There is no setting '{name}'. {hint}", name=name, hint=hint))
         else:
-            meaning = Sentence(Config.model_fields[name].description)
+            meaning = Sentence(Config.model_fields[name].description or "")
             if isinstance(value, str) and re.fullmatch(r"\d+,\d+", value):
                 point = value.replace(",", "." if problem["type"].startswith("float") else "")
                 told = Sentence("Write {name}={value}", name=name, value=point)
@@ -390,7 +399,7 @@ def _explain(error: ValidationError) -> Sentence:
     return join_sentences(dict.fromkeys(problems))
 
 
-# What pydantic says of the values that a setting may have; by its name for the fault, so that it can be said in another language.
+# Pydantic's messages about values of settings, by its name for the fault, so that they can be translated.
 _WRONG = {
     "greater_than": "input should be greater than {gt}",
     "greater_than_equal": "input should be greater than or equal to {ge}",
@@ -419,13 +428,13 @@ _WRONG = {
 
 
 def say_problem(problem: Mapping[str, Any]) -> Sentence:
-    """Returns what pydantic says of a wrong value, as a sentence with its fields.
+    """Returns pydantic's message about a wrong value, as a sentence with its fields.
 
     Args:
         problem: An entry of `ValidationError.errors()`.
     """
     details = dict(problem.get("ctx", {}))
-    if isinstance(details.get("error"), ValueError):  # our own
+    if isinstance(details.get("error"), ValueError):  # an error of ours
         own = details["error"] if isinstance(details["error"], InputError) else details["error"].args[0]
         return own if isinstance(own, Sentence) else Sentence("{what}", what=own)
     details = {name: int(n) if isinstance(n, float) and n.is_integer() else n for name, n in details.items()}
@@ -440,10 +449,10 @@ def say_problem(problem: Mapping[str, Any]) -> Sentence:
 def parse_overrides(words: Sequence[str]) -> dict[str, Any]:
     """Turns `["epochs=3", "model_options.dropout=0.5"]` into `{"epochs": 3, "model_options": {"dropout": 0.5}}`.
 
-    A value is read as Python reads it (3, 0.5, (32, 32), [512, 256]); true, false and none in any case; else as a word.
+    A value is read as Python reads it (3, 0.5, (32, 32), [512, 256]); true, false and none in upper or lower case; anything else as text.
 
     Raises:
-        InputError: A word is not of the form key=value.
+        InputError: A word does not have the form key=value.
     """
     values: dict[str, Any] = {}
     for word in words:
@@ -453,7 +462,7 @@ def parse_overrides(words: Sequence[str]) -> dict[str, Any]:
             raise InputError("'{word}' is not of the form key=value, such as epochs=3.", word=word)
         value = _parse_value(text.strip(), is_text=key in _TEXT_FIELDS)
         if isinstance(value, tuple) and key in Config.model_fields and key not in _LIST_FIELDS:
-            value = text.strip()  # 0,01 is no tuple where one number is asked for: its error shows what was typed
+            value = text.strip()  # 0,01 is not a tuple if one number is expected: the error shows what was typed
         if key in _CHOICES and isinstance(value, str):
             value = find_name(value, _CHOICES[key]) or value
         if option:
@@ -493,9 +502,10 @@ def _parse_value(text: str, is_text: bool) -> Any:
 
 
 def find_name(word: str, choices: Iterable[str]) -> str | None:
-    """Returns the one of `choices` that is written so, whatever its case, hyphens, underscores and blanks; None where none or several are.
+    """Returns the one of `choices` that matches the word, ignoring case, hyphens, underscores and spaces; None if none or several match.
 
     Example:
+        >>> from pbl.config import find_name
         >>> find_name("Early-Stopping", ["early_stopping", "csv"])
         'early_stopping'
     """
@@ -511,7 +521,7 @@ def _fold(word: str) -> str:
 
 
 def as_word(value: Any) -> str:
-    """Writes the value of a setting as `parse_overrides` reads it: none, true, 0.001, [64, 32], adam."""
+    """Writes the value of a setting in the form that `parse_overrides` reads: none, true, 0.001, [64, 32], adam."""
     if value is None or isinstance(value, bool):
         return str(value).lower()
     if isinstance(value, float):
@@ -520,7 +530,7 @@ def as_word(value: Any) -> str:
 
 
 def flatten(settings: Mapping[str, Any]) -> dict[str, Any]:
-    """Returns settings by the names that the command line has for them: `{"model_options": {"dropout": 0.5}}` as `{"model_options.dropout": 0.5}`."""
+    """Returns settings under the names of the command line: `{"model_options": {"dropout": 0.5}}` as `{"model_options.dropout": 0.5}`."""
     flat: dict[str, Any] = {}
     for name, value in settings.items():
         flat |= {f"{name}.{option}": of for option, of in value.items()} if isinstance(value, dict) else {name: value}
@@ -528,18 +538,25 @@ def flatten(settings: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def load_experiment(file: str | Path, overrides: Sequence[str] = ()) -> Config:
-    """Runs an experiment file and returns its `config`, changed by `overrides`.
+    """Runs an experiment file and returns its `config`, with `overrides` applied.
 
-    What the file adds to `MODELS`, `DATASETS` and `CALLBACKS` is there afterwards.
+    What the file adds to `MODELS`, `DATASETS`, `CALLBACKS`, `TASKS` and `RULES` is available afterwards.
 
     Args:
-        file: A Python file that sets `config = Config(...)`; or the folder of a run, whose very settings are taken.
-        overrides: Words of the form `key=value` or `model_options.key=value`. Another `model`, `optimizer` or
-            `learning_rate_schedule` than the file's starts from its own default options, and another `dataset` from no
-            `positive_class`: its classes have other names.
+        file: A Python file that sets `config = Config(...)`; or the folder of a run, whose recorded settings are taken. The run's
+            `experiment.py` is executed too, a stranger's only after a question.
+        overrides: Words of the form `key=value` or `model_options.key=value`. A `model`, `optimizer` or `learning_rate_schedule`
+            other than the file's starts from its own default options. Another `dataset` starts without a `positive_class`, since its
+            classes have other names.
 
     Raises:
-        InputError: The file is absent, has an error (named with its line) or sets no `config`; an override is wrong.
+        InputError: The file is missing, has an error (reported with its line) or sets no `config`; an override is wrong.
+
+    Example:
+        >>> import pbl
+        >>> config = pbl.load_experiment("experiments/my_team.py", ["epochs=5", "model_options.filters=16"])
+        >>> config.model, config.epochs, config.model_options
+        ('my_cnn', 5, {'filters': 16})
     """
     file = Path(file)
     if (file / "config.json").is_file():
@@ -558,7 +575,7 @@ def load_experiment(file: str | Path, overrides: Sequence[str] = ()) -> Config:
         folder, file = file, file / "experiment.py"
         if not is_code_left_out():
             check_trusted(folder)
-            run_experiment_file(file)  # for the models and data that it enters
+            run_experiment_file(file)  # for the models and data sets that it enters
         config._file = file
         return apply_overrides(config, overrides)
     if file.is_dir():
@@ -570,14 +587,13 @@ def load_experiment(file: str | Path, overrides: Sequence[str] = ()) -> Config:
             if inside
             else Sentence("Give an experiment file, or a run."),
         )
-    config = getattr(run_experiment_file(file), "config", None)
-    if not isinstance(config, Config):
+    named = getattr(run_experiment_file(file), "config", None)
+    if not isinstance(named, Config):
         raise InputError(
             "{file} does not set `config`. End it with: config = Config(...), after `from pbl import Config`.",
             file=file,
         )
-    if "experiment" not in config.model_fields_set:
-        config = config.replace(experiment=file.stem)
+    config = named if "experiment" in named.model_fields_set else named.replace(experiment=file.stem)
     config._file = file
     return apply_overrides(config, overrides)
 
@@ -601,19 +617,19 @@ def apply_overrides(config: Config, overrides: Sequence[str]) -> Config:
         ("learning_rate_schedule", "schedule_options"),
     ):
         if owner in values and values[owner] != getattr(config, owner):
-            values.setdefault(options, {})  # the former options are those of another model or optimizer
+            values.setdefault(options, {})  # the former options belong to another model or optimizer
         elif isinstance(values.get(options), dict):
             values[options] = {**getattr(config, options), **values[options]}
     if values.get("dataset", config.dataset) != config.dataset:
-        values.setdefault("positive_class", None)  # the former one is a class of the other images
+        values.setdefault("positive_class", None)  # the former one is a class of the other data set
     return config.replace(**values)
 
 
 def run_experiment_file(file: Path) -> ModuleType:
-    """Runs a Python file as a module of its own and returns the module; nothing is written beside the file.
+    """Runs a Python file as its own module and returns the module; nothing is written next to the file.
 
     Raises:
-        InputError: The file is absent, cannot be read, or raises an error; with the file's line.
+        InputError: The file is missing, cannot be read, or raises an error; reported with the file's line.
     """
     if not file.is_file():
         near = sorted(path.stem for path in DEFAULT_EXPERIMENT.parent.glob("*.py"))
@@ -623,7 +639,7 @@ def run_experiment_file(file: Path) -> ModuleType:
         raise InputError(told, file=file)
     module = ModuleType(f"experiment_{file.stem}")
     module.__file__ = str(file)
-    # Where Keras and pickle look for the classes that the file defines.
+    # Here Keras and pickle look for the classes that the file defines.
     sys.modules[module.__name__] = module
     try:
         exec(compile(file.read_bytes(), str(file), "exec"), module.__dict__)

@@ -1,26 +1,26 @@
-"""What a person typed or handed over wrong, told in one line."""
+"""Errors in what a person typed or passed, reported in one line."""
 
 import difflib
 from collections.abc import Iterable
-from typing import Any
+from typing import Any, Self
 
 from pbl.languages.forms import fill_sentence
 
 
 class Sentence(str):
-    """A filled sentence that remembers its template and fields, so that it can be said in another language.
+    """A filled sentence that remembers its template and fields, so that it can be translated.
 
-    As a text it is the English one, which files and `--json` hold; `pbl.languages.say_sentence` gives it in the reader's language.
+    As a text it is the English sentence, which files and `--json` contain; `pbl.languages.say_sentence` returns it in the reader's language.
 
     Args:
         template: The sentence, with `{name}` fields.
-        **fields: Their values; they may be sentences, and errors, themselves.
+        **fields: Their values; they may themselves be sentences or errors.
     """
 
     template: str
     fields: dict[str, Any]
 
-    def __new__(cls, template: str, /, **fields: Any):
+    def __new__(cls, template: str, /, **fields: Any) -> Self:
         sentence = super().__new__(cls, fill_sentence(template, fields))
         sentence.template, sentence.fields = template, fields
         return sentence
@@ -38,11 +38,11 @@ def join_sentences(sentences: Iterable[str], separator: str = " ") -> Sentence:
 class InputError(ValueError):
     """Wrong input: one line that names what is wrong, where, the valid choices and the next step.
 
-    The command line prints it and ends with status 2; a bug of ours is any other exception and keeps its traceback.
+    The command line prints it and ends with status 2. A bug of ours is any other exception and keeps its traceback.
 
     Args:
         template: The sentence, with `{name}` fields.
-        **fields: Their values. They stay apart from the sentence, so that it can be shown in another language.
+        **fields: Their values. They are kept separate from the sentence, so that it can be translated.
     """
 
     def __init__(self, template: str, **fields: Any):
@@ -53,7 +53,7 @@ class InputError(ValueError):
         return " ".join(fill_sentence(self.template, self.fields).split())
 
     def _render_traceback_(self) -> list[str]:
-        """What IPython shows in a notebook: its traceback, and below it the line in the reader's language."""
+        """What IPython shows in a notebook: the traceback, and below it the line in the reader's language."""
         from IPython import get_ipython
 
         from pbl.languages import choose_language, say_sentence
@@ -64,9 +64,9 @@ class InputError(ValueError):
 
 
 def name_nearest(word: str, choices: Iterable[str]) -> Sentence:
-    """Returns `Did you mean 'x'? Valid: a, b, c.`, the nearest of `choices` first named where one is near.
+    """Returns `Did you mean 'x'? Valid: a, b, c.`; the question only if one of `choices` is near the word.
 
-    Of several that begin with the word, as resnet20 and resnet56 with resnet, the first in the order of `choices` is named.
+    If several begin with the word, as resnet20 and resnet56 begin with resnet, the first in the order of `choices` is named.
     """
     choices, word = list(choices), str(word).lower()
     begun = [choice for choice in choices if word and choice.lower().startswith(word)]

@@ -1,6 +1,6 @@
-"""Names that files had before they moved: they stay valid, `from pbl.callbacks import CALLBACKS`, `pbl.metrics.compute_metrics`.
+"""Names that files had before they moved: they stay valid, for example `from pbl.callbacks import CALLBACKS` and `pbl.metrics.compute_metrics`.
 
-A run keeps its `experiment.py` and is opened years later. Read when `import` finds no file of a name below `pbl`.
+A run keeps its `experiment.py` and may be opened years later. This file is read when `import` finds no file of a name below `pbl`.
 """
 
 import importlib
@@ -20,7 +20,7 @@ _MOVED = {
 MOVED = {f"pbl.{name}": f"pbl.{folder}.{name}" for name, folder in _MOVED.items()} | {
     "pbl.report": "pbl.reports.run_report",
     "pbl.japanese": "pbl.languages",
-    # Files that became several: the names, by the file that holds them now.
+    # Files that were split: the names, by the file that has them now.
     "pbl.plotting": {
         "diagnosis.curves": "plot_learning_curves",
         "evaluation.figures": "plot_confusion_matrix plot_gallery plot_reliability plot_thresholds",
@@ -43,7 +43,7 @@ MOVED = {f"pbl.{name}": f"pbl.{folder}.{name}" for name, folder in _MOVED.items(
 
 
 def find(name: str) -> ModuleType:
-    """Returns the module that a name means now: the very file, or of a file that became several one that offers its names."""
+    """Returns the module that a name means now: the file itself, or for a file that was split, a module that offers its names."""
     new = MOVED[name]
     if isinstance(new, str):
         return importlib.import_module(new)

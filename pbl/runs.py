@@ -1,11 +1,13 @@
-"""A run: one folder `runs/<experiment>/<number>/` with fixed file names, that can be trusted.
+"""A run: one folder `runs/<experiment>/<number>/` with fixed file names and files that can be trusted.
 
 | file                                           | written by      | what                                                       |
 |------------------------------------------------|-----------------|------------------------------------------------------------|
 | config.json, experiment.py                     | train           | the settings, exactly; the experiment file as it was       |
 | environment.json                               | train           | status, versions, device, git commit, command, seconds     |
 | split.json                                     | train           | classes, counts and content hashes of the split            |
+| data_check.json                                | train           | what the data doctor found                                 |
 | history.csv                                    | train           | one row an epoch                                           |
+| signals.npz, diagnosis.json                    | train           | what the monitor measured, and what it means               |
 | best.keras, best.weights.h5                    | train           | the model with the lowest validation loss                  |
 | checkpoint/                                    | train           | the last states of a training that has not ended           |
 | final.keras                                    | train           | the model after the last epoch                             |
@@ -17,6 +19,8 @@
 | figures/*.png                                  | train, evaluate | learning curves, confusion matrices                        |
 | figures/*.png, *.csv                           | inspect         | what the network looks at, and the numbers in the pictures |
 | tensorboard/                                   | train           | with tensorboard=true: the log that TensorBoard shows      |
+| cost.json                                      | compare         | with --measure: what the model costs to use                |
+| export/                                        | export          | the model for other runtimes, and its card                 |
 | report.html                                    | report          | all of it on one page                                      |
 | lock.json                                      | train           | there while a process trains here                          |
 
@@ -39,7 +43,9 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
+from pydantic import BaseModel
 
+from pbl import __version__
 from pbl.config import Config, run_experiment_file
 from pbl.errors import InputError, Sentence
 from pbl.evaluation.mistakes import LONGEST_SIDE, MOST_KEPT
@@ -63,8 +69,8 @@ from pbl.storage.writing import (
     write_json,
 )
 
-UNBORN_SECONDS = 60  # after which a run's folder without settings is a left-over: they are written within a moment
-SCHEMAS = {
+UNBORN_SECONDS = 60  # a folder still without settings then is a left-over: they are written within a moment
+SCHEMAS: dict[str, type[BaseModel]] = {
     "environment.json": Environment,
     "split.json": Split,
     "metrics_val.json": Metrics,
@@ -74,13 +80,13 @@ SCHEMAS = {
 
 
 class Predictions(NamedTuple):
-    """What a run's best model gave for the images of a split.
+    """The predictions of a run's best model for the images of a split.
 
     Attributes:
         labels: `int [n]`, the class of each image.
-        probabilities: `float [n, classes]`; not all finite where the training diverged.
-        hashes: `str [n]`, by the image's content.
-        names: `str [n]`, of the images' files; None in runs of the first versions.
+        probabilities: `float [n, classes]`; not all finite if the training diverged.
+        hashes: `str [n]`, hashes of the images' content.
+        names: `str [n]`, names of the images' files; None in runs of the first versions.
         class_names: `str [classes]`; None likewise.
     """
 
@@ -91,8 +97,8 @@ class Predictions(NamedTuple):
     class_names: np.ndarray | None
 
     def by_content(self) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-        """Returns hashes, labels and `bool [n]`, whether the label was found, in an order that all runs share."""
-        # Copies of an image with other labels come in the same order in all runs too.
+        """Returns hashes, labels and `bool [n]`, whether the label was predicted, in an order that all runs share."""
+        # Copies of an image with other labels are in the same order in all runs too.
         order = np.lexsort((self.labels, self.hashes))
         correct = self.probabilities.argmax(axis=1) == self.labels
         return self.hashes[order], self.labels[order], correct[order]
@@ -103,7 +109,7 @@ class Run:
 
     Args:
         path: The folder.
-        made_around: Folders around it that were made for it.
+        made_around: Parent folders that were made for it.
     """
 
     def __init__(self, path: Path, made_around: Sequence[Path] = ()):
@@ -127,19 +133,19 @@ class Run:
 
     @property
     def environment(self) -> dict[str, Any]:
-        """What `environment.json` holds at this moment."""
+        """The content of `environment.json` at this moment."""
         return self.read_json("environment.json")
 
     @cached_property
     def split(self) -> dict[str, Any]:
-        """What `split.json` holds."""
+        """The content of `split.json`."""
         return self.read_json("split.json")
 
     def read_json(self, name: str) -> dict[str, Any]:
-        """Reads a JSON file of the run, and checks what it must hold (`pbl.storage.schemas`).
+        """Reads a JSON file of the run, and checks its content (`pbl.storage.schemas`).
 
         Raises:
-            InputError: It is missing or damaged, or the disk fails to read it now.
+            InputError: It is missing or damaged, or the disk cannot read it now.
         """
         try:
             return read_json(self.path / name, self.path, SCHEMAS.get(name))
@@ -157,10 +163,10 @@ class Run:
             ) from error  # fmt: skip
 
     def read_table(self, name: str, *columns: str) -> list[dict[str, str]]:
-        """Reads a CSV file of the run that has these columns.
+        """Reads a CSV file of the run that must have these columns.
 
         Raises:
-            FileNotFoundError, UnreadableFile: There is none; it cannot be used.
+            FileNotFoundError, UnreadableFile: There is no such file; it cannot be used.
         """
         return read_table(self.path / name, self.path, columns)
 
@@ -168,7 +174,7 @@ class Run:
         """Reads a file of the run.
 
         Raises:
-            FileNotFoundError, UnreadableFile: There is none; it cannot be used.
+            FileNotFoundError, UnreadableFile: There is no such file; it cannot be used.
         """
         return read_bytes(self.path / name, self.path)
 
@@ -203,13 +209,13 @@ class Run:
                 raise ValueError("labels of classes that there are not")
             if class_names is not None and len(class_names) != classes:
                 raise ValueError("not a name for each class")
-            hashes.astype("S")  # raises where they are no letters of ASCII
+            hashes.astype("S")  # raises an error if they are not ASCII
             return Predictions(labels, probabilities, hashes, names, class_names)
 
     def read_small_images(self, split: str) -> dict[int, np.ndarray]:
-        """Reads from `predictions_<split>.npz` small images of mistakes, `uint8 [height, width, 1 or 3]`, by their place among the images.
+        """Reads small images of mistakes from `predictions_<split>.npz`, `uint8 [height, width, 1 or 3]`, by their place among the images.
 
-        Earlier versions kept none.
+        Earlier versions kept no such images.
 
         Args:
             split: "val" or "test".
@@ -232,7 +238,7 @@ class Run:
 
     @contextlib.contextmanager
     def _reading_predictions(self, split: str) -> Iterator[Path]:
-        """Gives the file of a split's predictions; where it is missing or damaged that is told, with the command that writes it."""
+        """Yields the file of a split's predictions; if it is missing or damaged, the error names the command that writes it."""
         file = self.path / f"predictions_{split}.npz"
         try:
             yield file
@@ -245,7 +251,7 @@ class Run:
             ) from error
 
     def read_scores(self, split: str) -> tuple[np.ndarray, np.ndarray]:
-        """Reads from `predictions_<split>.npz`, of anomaly detection, the scores, `float [n]`, and whether each image is normal, `bool [n]`.
+        """Reads the scores of anomaly detection from `predictions_<split>.npz`, `float [n]`, and whether each image is normal, `bool [n]`.
 
         Raises:
             InputError: As `read_predictions`.
@@ -265,14 +271,14 @@ class Run:
             return scores, is_normal
 
     def read_values(self, split: str) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-        """Reads from `predictions_<split>.npz`, of a task other than classification, what each image adds to the headline.
+        """Reads what each image adds to the headline from `predictions_<split>.npz`, for a task other than classification.
 
         Returns:
-            Hashes, `str [n]`; what is true of each image, `int [n]`; and values, `float [n]`, whose mean is the headline: in an order
+            Hashes, `str [n]`; the truth of each image, `int [n]`; and values, `float [n]`, whose mean is the headline: in an order
             that all runs share.
 
         Raises:
-            InputError: As `read_predictions`; also where the task gives no value for each image.
+            InputError: As `read_predictions`; also if the task gives no value for each image.
         """
         with self._reading_predictions(split) as file:
             saved = read_arrays(file, self.path, ("hashes", "truth", "values"))
@@ -294,17 +300,17 @@ class Run:
         self.write_json("environment.json", {**self.environment, **values})
 
     def execute_experiment(self) -> None:
-        """Runs the run's `experiment.py`, so that the builders, data sets and callbacks that it registers are there.
+        """Runs the run's `experiment.py`, so that the builders, data sets and callbacks that it registers are available.
 
         Raises:
-            InputError: It is not known whose code that is, and nobody said that it may be executed (`pbl.storage.trust`).
+            InputError: It is not known whose code that is, and nobody has allowed to execute it (`pbl.storage.trust`).
         """
         self.check_code()
         if not is_code_left_out():
             run_experiment_file(self.path / "experiment.py")
 
     def check_code(self) -> None:
-        """Raises InputError where `experiment.py` may not be executed, and is not left out."""
+        """Raises InputError if `experiment.py` may not be executed, and is not left out."""
         if not is_code_left_out():
             check_trusted(self.path)
 
@@ -313,7 +319,7 @@ class Run:
         return all(split["hashes"][part] == self.split["hashes"][part] for part in ("train", "val"))
 
     def check_is_classifier(self, command: str) -> None:
-        """Raises InputError where the run learns another task than classification, which a command cannot judge."""
+        """Raises InputError if the run learns a task other than classification, which a command cannot evaluate."""
         if not self.config.is_classifier:
             raise InputError(
                 "{command} needs a classifier; the run {run} has task={task}. For such a run: evaluate, report, log.",
@@ -328,7 +334,7 @@ class Run:
 
     @property
     def is_tidy(self) -> bool:
-        """Whether a run that has ended holds no state of its training; one that diverged keeps it."""
+        """Whether a finished run has no state of its training left; a run that diverged keeps it."""
         return bool(self.environment.get("diverged")) or not _list_states(self.path)
 
     @property
@@ -338,11 +344,11 @@ class Run:
 
     @property
     def is_lock_lost(self) -> bool:
-        """Whether another process took the run over while this one trained in it."""
+        """Whether another process took over the run while this one trained in it."""
         return self._lock.is_lost
 
     def lock(self) -> contextlib.AbstractContextManager[None]:
-        """Marks the run as live, with a heartbeat, until the block is left.
+        """Marks the run as live, with a heartbeat, until the block ends.
 
         Raises:
             InputError: Another process trains in the run.
@@ -350,9 +356,9 @@ class Run:
         return self._lock.hold()
 
     def record_test_use(self) -> int:
-        """Appends a row to `test_uses.csv`, and returns how often the test split has been used, this time included."""
+        """Appends a row to `test_uses.csv`, and returns how often the test split has been used, including this time."""
         file = self.path / "test_uses.csv"
-        # A pipe would be waited for, and a link written through.
+        # Opening a pipe would block, and a link would be written through.
         flags = os.O_WRONLY | os.O_APPEND | os.O_CREAT
         flags |= getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_NOFOLLOW", 0)
 
@@ -374,7 +380,7 @@ class Run:
         return self.count_test_uses()
 
     def count_test_uses(self) -> int:
-        """Returns how often the test split has been used; raises InputError where the file cannot be read."""
+        """Returns how often the test split has been used; raises InputError if the file cannot be read."""
         try:
             return len(self.read_table("test_uses.csv"))
         except FileNotFoundError:
@@ -396,9 +402,9 @@ def runs_folder(folder: str | Path | None = None) -> Path:
 
 
 def find_unfinished(config: Config, folder: str | Path | None = None) -> Run | None:
-    """Returns the newest run of these very settings that has not ended; `Run.lock` tells whether somebody trains in it now.
+    """Returns the newest run with exactly these settings that has not ended; `Run.lock` shows whether a process trains in it now.
 
-    One that was killed as it ended, before its last state was taken away, has not.
+    A run that was killed while it ended, before its last state was removed, has not ended.
 
     Settings that do not change the result, such as `max_minutes`, may differ.
     """
@@ -406,7 +412,7 @@ def find_unfinished(config: Config, folder: str | Path | None = None) -> Run | N
 
 
 def find_finished(config: Config, folder: str | Path | None = None) -> Run | None:
-    """Returns the newest run of these very settings that has ended."""
+    """Returns the newest run with exactly these settings that has ended."""
     return next((run for run in _find_same(config, folder) if run.is_finished), None)
 
 
@@ -420,9 +426,9 @@ def _find_same(config: Config, folder: str | Path | None) -> Iterator[Run]:
             source = _experiment_source(config if config.file else run.config)
             if same and run.read_bytes("experiment.py") == source and run.environment:
                 yield run
-        except (InputError, FileNotFoundError) as error:  # a damaged run stands in nobody's way
+        except (InputError, FileNotFoundError) as error:  # a damaged run must not block others
             if isinstance(error, UnreadableFile) and isinstance(error.__cause__, OSError):
-                if error.__cause__.errno in PASSING:  # it may be the very run that is to go on
+                if error.__cause__.errno in PASSING:  # it may be the run that should be resumed
                     raise
             elif _list_states(path):
                 told = "{run} contains the state of a training, but it is not used: {reason}"
@@ -436,12 +442,12 @@ def _list_states(path: Path) -> list[Path]:
 
 
 def reserve_run(config: Config, folder: str | Path | None = None, fresh: bool = False, again: bool = True) -> Run:
-    """Makes the folder of a new run, as `start_run`; of several processes that do so at once one alone gets it.
+    """Makes the folder of a new run, as `start_run`; if several processes do so at once, only one gets it.
 
     Args:
         config, folder: As for `start_run`.
-        fresh: Whether other unfinished runs of the same settings do not count.
-        again: Whether finished ones do not count; else such a run, which ended a moment ago, is not trained once more.
+        fresh: Whether other unfinished runs with the same settings are ignored.
+        again: Whether finished ones are ignored; otherwise the settings of a run that ended a moment ago are not trained once more.
 
     Raises:
         InUse: Another process was faster: its run has the lower number.
@@ -460,16 +466,16 @@ def reserve_run(config: Config, folder: str | Path | None = None, fresh: bool = 
         raise InUse("{run} was trained by another process meanwhile: its result is taken.", run=ended.path)
     if earlier is not None:
         remove_run(run)
-        with earlier.lock():  # tells who has it
+        with earlier.lock():  # its error names who holds the run
             pass
         raise InUse("Another process began {run} at the same moment. Give the same command again.", run=earlier.path)
     return run
 
 
 def _wait_until_made(path: Path, seconds: float = 10) -> None:
-    """Waits for the `config.json` of a run's folder that another process makes now; on a mounted Drive that takes long."""
+    """Waits for the `config.json` of a run's folder that another process is making; on a mounted Drive that takes long."""
     end = time.monotonic() + seconds
-    with contextlib.suppress(OSError):  # it may take the folder away
+    with contextlib.suppress(OSError):  # the other process may remove the folder
         while not (path / "config.json").exists() and time.time() - path.stat().st_mtime < 60:
             if time.monotonic() > end:
                 return
@@ -477,7 +483,7 @@ def _wait_until_made(path: Path, seconds: float = 10) -> None:
 
 
 def remove_run(run: Run) -> None:
-    """Takes away the folder of a run in which nothing was trained, and those that were made around it if they are empty."""
+    """Removes the folder of a run in which nothing was trained, and the parent folders that were made for it if they are empty."""
     discard(run.path)
     with contextlib.suppress(OSError):
         for path in run.made_around:
@@ -488,13 +494,13 @@ def runs_on(images: str, folder: str | Path | None = None) -> Iterator[Run]:
     """Yields all runs of all experiments on the same training and validation images (`environment["images"]`)."""
     for path in (path for above in list_folder(runs_folder(folder)) for path in list_folder(above)):
         run = Run(path)
-        with contextlib.suppress(InputError, OSError):  # a damaged run stands in nobody's way
+        with contextlib.suppress(InputError, OSError):  # a damaged run must not block others
             if run.environment.get("images") == images:
                 yield run
 
 
 def start_run(config: Config, folder: str | Path | None = None) -> Run:
-    """Makes the folder of a new run, with the next free number; two that start at once get two numbers.
+    """Makes the folder of a new run, with the next free number; two runs that start at once get two numbers.
 
     Args:
         config: The settings.
@@ -530,7 +536,7 @@ def start_run(config: Config, folder: str | Path | None = None) -> Run:
             temporary.write_bytes(source)
         begun = {"status": "running", "started": timestamp(), "marks": make_marks(source)}
         run.write_json("environment.json", {**begun, **environment})
-        run.write_json("config.json", config.model_dump(mode="json"))  # last: from here on it is a run
+        run.write_json("config.json", config.model_dump(mode="json"))  # last: from now on it is a run
     except BaseException:
         discard(run.path)
         raise
@@ -538,7 +544,7 @@ def start_run(config: Config, folder: str | Path | None = None) -> Run:
 
 
 def _sweep_unborn(parent: Path) -> None:
-    """Takes away folders of runs whose process was killed before they were runs: they hold no `config.json`, nor a state."""
+    """Removes folders whose process was killed before they became runs: they have no `config.json`, nor a state."""
     with contextlib.suppress(OSError, InputError):
         for path in list_folder(parent):
             names = {file.name for file in list_folder(path)} if path.name.isdecimal() else {""}
@@ -560,9 +566,9 @@ def _experiment_source(config: Config) -> bytes:
 
 
 def find_places(word: str | Path) -> list[Path]:
-    """Returns what a path of runs stands for: itself, the same below the folder of runs, or what fits its `*` and `?`.
+    """Returns the places that a path of runs means: itself, the same below the folder of runs, or what matches its `*` and `?`.
 
-    A shell expands such signs itself, but not in quotes, and not on Windows. A path that stands for nothing is returned.
+    A shell expands such characters itself, but not inside quotes, and not on Windows. A path that matches nothing is returned.
     """
     path = Path(word).expanduser()
     if path.exists() or path.is_absolute() or ".." in path.parts:
@@ -575,15 +581,21 @@ def find_places(word: str | Path) -> list[Path]:
 
 
 def load_run(path: str | Path | Run) -> Run:
-    """Opens the folder of a run; a `Run` is returned as it is.
+    """Opens the folder of a run; a `Run` is returned unchanged.
 
     Raises:
         InputError: It does not exist, is not a run, or is a folder of runs (which are named).
+
+    Example:
+        >>> import pbl
+        >>> run = pbl.load_run("runs/mine/001")
+        >>> run.environment["status"], run.config.model
+        ('finished', 'mlp')
     """
     if isinstance(path, Run):
         return path
     run = find_run(path)
-    for place in ("", "figures", "checkpoint"):  # what a process was writing when it was killed
+    for place in ("", "figures", "checkpoint"):  # what killed processes left unfinished
         sweep(run.path / place)
     _ = run.config, run.environment
     return run
@@ -611,9 +623,9 @@ def find_run(path: str | Path) -> Run:
         raise InputError("No run {path}. {hint}", path=path, hint=hint)
     if is_there(path / "config.json"):
         return Run(path)
-    inside = sorted(str(file.parent) for file in path.glob("**/config.json")) if path.is_dir() else []
-    if inside:
-        raise InputError("{path} is a folder of runs. Name one: {inside}.", path=path, inside=", ".join(inside[-8:]))
+    below = sorted(str(file.parent) for file in path.glob("**/config.json")) if path.is_dir() else []
+    if below:
+        raise InputError("{path} is a folder of runs. Name one: {inside}.", path=path, inside=", ".join(below[-8:]))
     if path.suffix == ".py":
         told = "{path} is an experiment file, not a run. Its runs are in {folder}; train one first: python -m pbl train {path}"
         raise InputError(told, path=path, folder=runs_folder() / path.stem)
@@ -623,9 +635,9 @@ def find_run(path: str | Path) -> Run:
 
 
 def describe_environment() -> dict[str, Any]:
-    """Returns versions, machine, git commit and command, as `environment.json` keeps them."""
-    packages = ("pbl", "tensorflow", "keras", "numpy", "pandas", "scikit-learn", "pillow", "tensorflow-datasets")
-    versions = {}
+    """Returns versions, machine, git commit and command, in the form of `environment.json`."""
+    packages = ("tensorflow", "keras", "numpy", "pandas", "scikit-learn", "pillow", "tensorflow-datasets")
+    versions = {"pbl": __version__}  # also of a checkout that is not installed
     for package in packages:
         with contextlib.suppress(importlib.metadata.PackageNotFoundError):
             versions[package] = importlib.metadata.version(package)
@@ -652,7 +664,7 @@ def _processor() -> str:
 
 
 def _git_commit(folder: Path = Path(__file__).parent) -> dict[str, Any] | None:
-    """The commit of the code that runs, where it is a git checkout."""
+    """The commit of the running code, if it is a git checkout."""
 
     def git(*words: str) -> str:
         words = ("git", "-C", str(folder), *words)

@@ -1,4 +1,4 @@
-"""Confidence intervals and tests for proportions. Needs nothing but Python, so that every report can afford it."""
+"""Confidence intervals and tests for proportions. SciPy is imported only by the functions that need it."""
 
 from collections.abc import Sequence
 from math import exp, lgamma, log, log1p, sqrt
@@ -7,14 +7,14 @@ from typing import NamedTuple
 
 import numpy as np
 
-FEWEST_SEEDS = 3  # of an architecture, of which something is claimed
+FEWEST_SEEDS = 3  # of an architecture; with fewer, nothing is claimed about it
 
 
 def wilson_interval(successes: int, trials: int, confidence: float = 0.95) -> tuple[float, float]:
     """Wilson's score interval for a proportion, such as an accuracy.
 
-    It stays inside 0 to 1 and covers as often as it says also for few trials and near 0 or 1, where the textbook's
-    p ± 1.96 sqrt(p (1 - p) / n) does not.
+    It stays inside 0 to 1, and its coverage is right also for few trials and near 0 or 1, where the textbook's
+    p ± 1.96 sqrt(p (1 - p) / n) is not.
 
     Args:
         successes: Count of successes, 0 to `trials`.
@@ -28,6 +28,12 @@ def wilson_interval(successes: int, trials: int, confidence: float = 0.95) -> tu
         ValueError: The counts are not possible.
 
     Source: E. B. Wilson (1927), JASA 22, 209-212; method 3 of R. G. Newcombe (1998), Statistics in Medicine 17, 857-872.
+
+    Example:
+        >>> from pbl.statistics import wilson_interval
+        >>> low, high = wilson_interval(45, 50)
+        >>> print(f"{low:.3f} to {high:.3f}")
+        0.786 to 0.957
     """
     if not 0 <= successes <= trials or trials < 1:
         raise ValueError(f"{successes} successes in {trials} trials are not possible")
@@ -59,6 +65,12 @@ def newcombe_interval(
         ValueError: The counts are not possible.
 
     Source: method 10 of R. G. Newcombe (1998), Statistics in Medicine 17, 873-890.
+
+    Example:
+        >>> from pbl.statistics import newcombe_interval
+        >>> low, high = newcombe_interval(45, 50, 35, 50)
+        >>> print(f"{low:.3f} to {high:.3f}")
+        0.043 to 0.349
     """
     lower_1, upper_1 = wilson_interval(successes_1, trials_1, confidence)
     lower_2, upper_2 = wilson_interval(successes_2, trials_2, confidence)
@@ -75,12 +87,12 @@ def paired_interval(
 ) -> tuple[float, float]:
     """Newcombe's score interval for the difference of two proportions of the same trials, first minus second.
 
-    Such are the accuracies of two networks on the same images: of images that both get right or both wrong nothing is
-    learned about the difference, so the interval is narrower than that of two sets of images (`newcombe_interval`).
+    An example is the accuracies of two networks on the same images. Images that both classify correctly or both wrongly say nothing
+    about the difference, so the interval is narrower than that for two sets of images (`newcombe_interval`).
 
     Args:
         both: Count of trials in which both succeeded.
-        only_first, only_second: Counts of those in which one alone did.
+        only_first, only_second: Counts of trials in which only that one succeeded.
         trials: Count of trials, at least 1.
         confidence: Between 0 and 1.
 
@@ -91,6 +103,12 @@ def paired_interval(
         ValueError: The counts are not possible.
 
     Source: method 10 of R. G. Newcombe (1998), Statistics in Medicine 17, 2635-2650.
+
+    Example:
+        >>> from pbl.statistics import paired_interval
+        >>> low, high = paired_interval(both=80, only_first=12, only_second=3, trials=100)
+        >>> print(f"{low:.3f} to {high:.3f}")
+        0.013 to 0.172
     """
     neither = trials - both - only_first - only_second
     if min(both, only_first, only_second, neither) < 0 or trials < 1:
@@ -99,8 +117,8 @@ def paired_interval(
     lower_1, upper_1 = wilson_interval(first, trials, confidence)
     lower_2, upper_2 = wilson_interval(second, trials, confidence)
     share_1, share_2 = first / trials, second / trials
-    # The correlation, where it is positive with a continuity correction; 0 where one of the two has a single outcome.
-    product = both * neither - only_first * only_second
+    # The correlation, with a continuity correction if it is positive; 0 if one of the two has only one outcome.
+    product: float = both * neither - only_first * only_second
     product = max(product - trials / 2, 0) if product > 0 else product
     spread = first * (trials - first) * second * (trials - second)
     correlation = product / sqrt(spread) if spread else 0.0
@@ -130,6 +148,12 @@ def hanley_mcneil_interval(auc: float, positives: int, negatives: int, confidenc
         ValueError: The numbers are not possible.
 
     Source: equation 1 of J. A. Hanley and B. J. McNeil (1982), Radiology 143, 29-36.
+
+    Example:
+        >>> from pbl.statistics import hanley_mcneil_interval
+        >>> low, high = hanley_mcneil_interval(0.9, positives=30, negatives=50)
+        >>> print(f"{low:.3f} to {high:.3f}")
+        0.821 to 0.979
     """
     _check_area(auc, positives, negatives)
     q_1, q_2 = auc / (2 - auc), 2 * auc**2 / (1 + auc)
@@ -139,9 +163,9 @@ def hanley_mcneil_interval(auc: float, positives: int, negatives: int, confidenc
 
 
 def newcombe_auc_interval(auc: float, positives: int, negatives: int, confidence: float = 0.95) -> tuple[float, float]:
-    """Newcombe's score-like interval for the area under a ROC curve: it holds near 0 and 1, and for few examples.
+    """Newcombe's score-like interval for the area under a ROC curve: it is valid near 0 and 1, and for few examples.
 
-    The bounds are the areas that lie just so many of *their own* standard errors away from the one measured.
+    The bounds are the areas that are exactly z of *their own* standard errors away from the measured one.
 
     Args:
         auc: The area, 0 to 1.
@@ -156,6 +180,12 @@ def newcombe_auc_interval(auc: float, positives: int, negatives: int, confidence
 
     Source: method 5 of R. G. Newcombe (2006), Statistics in Medicine 25, 559-573, with the variance of Hanley and McNeil (1982)
     made symmetric.
+
+    Example:
+        >>> from pbl.statistics import newcombe_auc_interval
+        >>> low, high = newcombe_auc_interval(0.9, positives=30, negatives=50)
+        >>> print(f"{low:.3f} to {high:.3f}")
+        0.799 to 0.951
     """
     _check_area(auc, positives, negatives)
     z, half = NormalDist().inv_cdf((1 + confidence) / 2), (positives + negatives) / 2 - 1
@@ -177,24 +207,27 @@ def newcombe_auc_interval(auc: float, positives: int, negatives: int, confidence
 
 
 def share_out_area(is_positive: np.ndarray, scores: np.ndarray) -> np.ndarray:
-    """Shares out the area under the ROC curve to the images: values whose mean is the area, and whose variance over the number of
+    """Divides the area under the ROC curve among the images: values whose mean is the area, and whose variance divided by the number of
     images is that of the area.
 
-    A positive's value tells how many negatives it lies above, a negative's how many positives lie above it (placement values; equal
-    scores count half); each is weighted by how rare its kind is. The area's difference between two scores of the same images is
+    A positive's value counts how many negatives it is above, a negative's how many positives are above it (placement values; equal
+    scores count half); each is weighted by how rare its kind is. The difference in area between two scores of the same images is
     then the mean of paired differences.
 
     Args:
-        is_positive: `bool [n]`, of both kinds.
-        scores: `float [n]`, high of positives.
+        is_positive: `bool [n]`, with both kinds.
+        scores: `float [n]`, high for positives.
 
     Returns:
-        `float64 [n]`; single values may lie outside 0 to 1.
+        `float64 [n]`; single values may be outside 0 to 1.
 
     Source: E. DeLong, D. DeLong, D. Clarke-Pearson (1988), Biometrics 44, 837-845, equations 4 to 6.
 
     Example:
-        >>> share_out_area(np.array([True, True, False, False]), np.array([3.0, 1.0, 2.0, 0.0])).mean()
+        >>> import numpy as np
+        >>> from pbl.statistics import share_out_area
+        >>> values = share_out_area(np.array([True, True, False, False]), np.array([3.0, 1.0, 2.0, 0.0]))
+        >>> float(values.mean())
         0.75
     """
     positive, negative = np.sort(scores[is_positive]), np.sort(scores[~is_positive])
@@ -223,6 +256,11 @@ def binomial_tail(successes: int, trials: int, share: float) -> float:
 
     Raises:
         ValueError: The numbers are not possible.
+
+    Example:
+        >>> from pbl.statistics import binomial_tail
+        >>> print(f"{binomial_tail(8, 10, share=0.5):.4f}")  # 56 of 1,024
+        0.0547
     """
     if not 0 <= successes <= trials or trials < 1 or not 0 < share < 1:
         raise ValueError(f"{successes} successes in {trials} trials with probability {share} are not possible")
@@ -247,13 +285,18 @@ def mcnemar_test(only_first: int | np.ndarray, only_second: int | np.ndarray) ->
     """Exact McNemar test: do two *trained models* err differently on the images that they both saw?
 
     Args:
-        only_first, only_second: Counts of images that only the one, or only the other, classified correctly; or arrays of them.
+        only_first, only_second: Counts of images that only the one, or only the other, classified correctly; or arrays of such counts.
 
     Returns:
-        The two-sided p, as many.
+        The two-sided p value, or an array of them.
 
-    Source: Q. McNemar (1947), Psychometrika 12, 153-157; of learning algorithms it says little, since each was trained once:
+    Source: Q. McNemar (1947), Psychometrika 12, 153-157. It says little about learning algorithms, since each was trained once:
     T. G. Dietterich (1998), Neural Computation 10, 1895-1923.
+
+    Example:
+        >>> from pbl.statistics import mcnemar_test
+        >>> print(f"{mcnemar_test(only_first=12, only_second=3):.4f}")
+        0.0352
     """
     from scipy.stats import binom
 
@@ -267,9 +310,15 @@ def paired_bootstrap_interval(
 
     Args:
         only_first, only_second: As for `mcnemar_test`.
-        images: How many images there are in all.
+        images: Number of images in all.
         confidence: Between 0 and 1.
-        draws: Samples of the images.
+        draws: Number of samples of the images.
+
+    Example:
+        >>> from pbl.statistics import paired_bootstrap_interval
+        >>> low, high = paired_bootstrap_interval(only_first=12, only_second=3, images=100)
+        >>> print(f"{low:.2f} to {high:.2f}")
+        0.02 to 0.17
     """
     shares = [only_first / images, only_second / images, 1 - (only_first + only_second) / images]
     counts = np.random.default_rng(0).multinomial(images, shares, size=draws)
@@ -278,13 +327,13 @@ def paired_bootstrap_interval(
 
 
 class SeedSummary(NamedTuple):
-    """What several trainings of one architecture, judged on the same images, leave for comparisons.
+    """A summary of several trainings of one architecture, evaluated on the same images, for comparisons.
 
     Attributes:
         mean: `float [n]`, share of the seeds that classified each image correctly; or the mean of another value of each image.
-        seeds: How many.
-        spread: Variance of the mean accuracy that the seeds' differing accuracies bring; NaN for one seed.
-        chance: The part of `spread` that comes from single images alone, which the images' own variance counts already.
+        seeds: Number of seeds.
+        spread: Variance of the mean accuracy that comes from the seeds' different accuracies; NaN for one seed.
+        chance: The part of `spread` that comes from single images alone; the images' own variance already includes it.
     """
 
     mean: np.ndarray
@@ -298,7 +347,15 @@ class SeedSummary(NamedTuple):
 
 
 def summarise_seeds(correct: np.ndarray) -> SeedSummary:
-    """Summarises `bool [seeds, n]`: whether each training classified each image correctly; or `float`, another value of each."""
+    """Summarises `bool [seeds, n]`: whether each training classified each image correctly; or `float`, another value of each.
+
+    Example:
+        >>> import numpy as np
+        >>> from pbl.statistics import summarise_seeds
+        >>> correct = np.array([[1, 1, 0, 1], [1, 0, 0, 1]], bool)  # two seeds, four images
+        >>> summarise_seeds(correct).mean.tolist()
+        [1.0, 0.5, 0.0, 1.0]
+    """
     correct = np.asarray(correct, np.float64)
     k, n = correct.shape
     if k < 2:
@@ -308,7 +365,7 @@ def summarise_seeds(correct: np.ndarray) -> SeedSummary:
 
 
 class Difference(NamedTuple):
-    """A difference in accuracy, first minus second, with its interval and p."""
+    """A difference in accuracy, first minus second, with its interval and p value."""
 
     difference: float
     low: float
@@ -319,23 +376,35 @@ class Difference(NamedTuple):
 
 
 def crossed_interval(first: SeedSummary, second: SeedSummary, confidence: float = 0.95) -> Difference:
-    """Interval for the difference of two *architectures*, over the seeds and the images that might have been drawn instead.
+    """Interval for the difference of two *architectures*, over the seeds and the images that could have been drawn instead.
 
-    Images are shared by all runs and taken as pairs; each run has its own seed. With d the difference of the mean
+    Images are shared by all runs and are used as pairs; each run has its own seed. With d the difference of the mean
     correctness on an image,
 
         SE^2 = max(0, var_i(d) / n - chance of both) + spread of both,
 
-    the part of the images that more seeds would not take away, and that of the seeds; a t interval with Satterthwaite's
-    degrees of freedom. `experiments/benchmarks/comparison.md` has its size, coverage and power beside other tests. Where SE is 0,
-    the exact McNemar test and `paired_interval` of the rounded counts.
+    with a part from the images, which more seeds would not remove, and a part from the seeds; a t interval with Satterthwaite's
+    degrees of freedom. `experiments/benchmarks/comparison.md` has its size, coverage and power compared with other tests. If SE is 0,
+    the exact McNemar test and `paired_interval` of the rounded counts are used.
 
     Args:
-        first, second: Of the same images, at least two seeds each; see `summarise_seeds`.
+        first, second: Summaries for the same images, with at least two seeds each; see `summarise_seeds`.
         confidence: Between 0 and 1.
 
+    Returns:
+        The difference of the two accuracies, as shares, its interval, and the two-sided p value.
+
     Raises:
-        ValueError: An architecture has one seed, or the images are not as many.
+        ValueError: An architecture has one seed, or the numbers of images differ.
+
+    Example:
+        >>> import numpy as np
+        >>> from pbl.statistics import crossed_interval, summarise_seeds
+        >>> draw = np.random.default_rng(0)
+        >>> first, second = (summarise_seeds(draw.random((3, 500)) < accuracy) for accuracy in (0.9, 0.8))
+        >>> found = crossed_interval(first, second)
+        >>> print(f"{found.difference:.3f}, {found.low:.3f} to {found.high:.3f}")
+        0.097, 0.055 to 0.140
     """
     return crossed_intervals([first, second], [(0, 1)], confidence)[0]
 
@@ -343,7 +412,17 @@ def crossed_interval(first: SeedSummary, second: SeedSummary, confidence: float 
 def crossed_intervals(
     summaries: Sequence[SeedSummary], pairs: Sequence[tuple[int, int]], confidence: float = 0.95
 ) -> list[Difference]:
-    """Does what `crossed_interval` does, for many pairs of places in `summaries` at once."""
+    """Does what `crossed_interval` does, for many pairs of places in `summaries` at once.
+
+    Example:
+        >>> import numpy as np
+        >>> from pbl.statistics import crossed_intervals, summarise_seeds
+        >>> draw = np.random.default_rng(0)
+        >>> summaries = [summarise_seeds(draw.random((3, 500)) < accuracy) for accuracy in (0.9, 0.8, 0.8)]
+        >>> found = crossed_intervals(summaries, [(0, 1), (1, 2)])
+        >>> [pair.low > 0 for pair in found]
+        [True, False]
+    """
     from scipy.stats import t
 
     parts = _Parts(summaries, pairs)
@@ -360,7 +439,7 @@ def crossed_intervals(
 
 
 def _without_variance(found: Difference, first: SeedSummary, second: SeedSummary, confidence: float) -> Difference:
-    """Where no seed and no image differed from the others: that other images would not either is not known of so few."""
+    """For the case that no seed and no image differed: so few cannot show that others would not differ either."""
     n = len(first.mean)
     right = round(first.accuracy * n), round(second.accuracy * n)
     counts = min(right), max(0, right[0] - right[1]), max(0, right[1] - right[0])
@@ -369,7 +448,7 @@ def _without_variance(found: Difference, first: SeedSummary, second: SeedSummary
 
 
 class _Parts:
-    """Of the variance of differences: what no seed takes away, and what one seed of each architecture adds."""
+    """Parts of the variance of differences: what no number of seeds removes, and what one seed of each architecture adds."""
 
     def __init__(self, summaries: Sequence[SeedSummary], pairs: Sequence[tuple[int, int]]):
         if min(side.seeds for side in summaries) < 2 or len({side.mean.shape for side in summaries}) > 1:
@@ -386,7 +465,7 @@ class _Parts:
         self.stays = np.maximum(0.0, variance / self.n - (self.chance / self.seeds).sum(axis=0)).round(15)
 
     def error(self, seeds: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        """Standard errors of so many seeds of both, `[2, pairs]`, and their degrees of freedom."""
+        """Standard errors with so many seeds of both, `[2, pairs]`, and their degrees of freedom."""
         of_images, of_seeds = self.stays + (self.chance / seeds).sum(axis=0), self.spread / seeds
         variance = self.stays + of_seeds.sum(axis=0)
         uncertain = of_images**2 / max(self.n - 1, 1) + (of_seeds**2 / (seeds - 1)).sum(axis=0)
@@ -395,11 +474,21 @@ class _Parts:
 
 
 def crossed_mean_interval(summary: SeedSummary, confidence: float = 0.95, is_share: bool = True) -> tuple[float, float]:
-    """Interval for an architecture's accuracy, over seeds and images, as `crossed_interval`; of one seed Wilson's.
+    """Interval for an architecture's accuracy, over seeds and images, as `crossed_interval`; with one seed Wilson's.
 
-    A measure that is no share, `is_share=False`, may lie outside 0 to 1.
+    A measure that is not a share, `is_share=False`, may be outside 0 to 1; it needs two seeds, since Wilson's interval is for shares.
+
+    Example:
+        >>> import numpy as np
+        >>> from pbl.statistics import crossed_mean_interval, summarise_seeds
+        >>> correct = np.random.default_rng(0).random((3, 500)) < 0.9
+        >>> low, high = crossed_mean_interval(summarise_seeds(correct))
+        >>> print(f"{correct.mean():.3f}, {low:.3f} to {high:.3f}")
+        0.901, 0.850 to 0.952
     """
     n, k, accuracy = len(summary.mean), summary.seeds, summary.accuracy
+    if not is_share and (k < 2 or n < 2):
+        raise ValueError(f"a measure that is not a share needs two seeds and two images; given: {k} and {n}")
     if k < 2 or n < 2:
         return wilson_interval(round(accuracy * n), n, confidence)
     from scipy.stats import t
@@ -407,7 +496,9 @@ def crossed_mean_interval(summary: SeedSummary, confidence: float = 0.95, is_sha
     of_images = summary.mean.var(ddof=1) / n
     variance = max(0.0, of_images - summary.chance) + summary.spread
     uncertain = of_images**2 / (n - 1) + summary.spread**2 / (k - 1)
-    if variance < 1e-18:  # all right, or all wrong, in all runs
+    if variance < 1e-18 and not is_share:  # the same value everywhere
+        return accuracy, accuracy
+    if variance < 1e-18:  # all correct, or all wrong, in all runs
         return wilson_interval(round(accuracy * n), n, confidence)
     reach = float(t.ppf((1 + confidence) / 2, variance**2 / uncertain)) * sqrt(variance)
     if not is_share:
@@ -416,16 +507,24 @@ def crossed_mean_interval(summary: SeedSummary, confidence: float = 0.95, is_sha
 
 
 def cross_validated_interval(correct: np.ndarray, folds: np.ndarray, confidence: float = 0.95) -> tuple[float, float]:
-    """Interval for an architecture's accuracy from a cross-validation: the wider one of two that each miss something.
+    """Interval for an architecture's accuracy from a cross-validation: the wider one of two that each ignore something.
 
-    `crossed_mean_interval` of all images takes them for independent, although those of a fold share a model and all models share
-    training images; a t interval over the folds' accuracies does not, but of few folds it is now and then far too narrow by
-    chance. How often each holds the truth: `experiments/benchmarks/cross_validation.md`.
+    `crossed_mean_interval` treats all images as independent, although those of a fold share a model and all models share
+    training images. A t interval over the folds' accuracies does not, but with few folds it is sometimes far too narrow by
+    chance. How often each contains the truth: `experiments/benchmarks/cross_validation.md`.
 
     Args:
         correct: `bool [seeds, n]`, whether each image was classified correctly by the model that was not trained on it.
         folds: `int [n]`, the fold of each image.
         confidence: Between 0 and 1.
+
+    Example:
+        >>> import numpy as np
+        >>> from pbl.statistics import cross_validated_interval
+        >>> correct = np.random.default_rng(0).random((3, 500)) < 0.9
+        >>> low, high = cross_validated_interval(correct, folds=np.arange(500) % 5)
+        >>> print(f"{correct.mean():.3f}, {low:.3f} to {high:.3f}")
+        0.901, 0.850 to 0.952
     """
     from scipy.stats import t
 
@@ -437,18 +536,26 @@ def cross_validated_interval(correct: np.ndarray, folds: np.ndarray, confidence:
 
 
 def probability_of_best(correct: Sequence[np.ndarray], draws: int = 10_000, is_share: bool = True) -> np.ndarray:
-    """How probably each architecture is the best over the seeds and images that might have been drawn; equal ones share.
+    """Probability that each architecture is the best over the seeds and images that could have been drawn; equal ones share it.
 
-    Drawn with the variances of `crossed_interval`: what the images bring, which all share, normally; what the seeds bring, which
-    are few, by Student's t. The seeds themselves drawn anew would be too sure: three drawn from three vary too little.
+    Draws use the variances of `crossed_interval`: the part of the images, which all share, from a normal distribution; the part of the seeds,
+    which are few, from Student's t. To redraw the seeds themselves would be too certain: three drawn from three vary too little.
 
     Args:
-        correct: Of each architecture `bool [seeds, n]`, on the same images; one seed counts as if another would do the same.
-        draws: How many times.
-        is_share: Whether the measure is a share, which does not leave 0 to 1.
+        correct: For each architecture `bool [seeds, n]`, on the same images; one seed counts as if another would do the same.
+        draws: Number of draws.
+        is_share: Whether the measure is a share, which stays inside 0 to 1.
 
     Returns:
         `float [architectures]`, which sum to 1.
+
+    Example:
+        >>> import numpy as np
+        >>> from pbl.statistics import probability_of_best
+        >>> draw = np.random.default_rng(0)
+        >>> found = probability_of_best([draw.random((3, 500)) < accuracy for accuracy in (0.9, 0.8)])
+        >>> bool(found[0] > 0.9), round(float(found.sum()), 6)
+        (True, 1.0)
     """
     random = np.random.default_rng(0)
     summaries = [summarise_seeds(runs) for runs in correct]
@@ -468,7 +575,7 @@ def probability_of_best(correct: Sequence[np.ndarray], draws: int = 10_000, is_s
 
 
 def adjust_holm(p: np.ndarray) -> np.ndarray:
-    """Holm's adjusted p of several tests: below a level, the chance of any false one among all is below it too.
+    """Holm's adjusted p values of several tests: below a level, the chance of even one false one among all is below it too.
 
     Args:
         p: `float [m]`.
@@ -477,6 +584,12 @@ def adjust_holm(p: np.ndarray) -> np.ndarray:
         `float [m]`, in the same order.
 
     Source: S. Holm (1979), Scandinavian Journal of Statistics 6, 65-70.
+
+    Example:
+        >>> import numpy as np
+        >>> from pbl.statistics import adjust_holm
+        >>> adjust_holm(np.array([0.01, 0.04, 0.02])).tolist()
+        [0.03, 0.04, 0.04]
     """
     p = np.asarray(p, np.float64)
     order = np.argsort(p, kind="stable")
@@ -489,13 +602,21 @@ def adjust_holm(p: np.ndarray) -> np.ndarray:
 def seeds_to_separate(
     first: SeedSummary, second: SeedSummary, confidence: float = 0.95, power: float = 0.8, most: int = 100
 ) -> int | None:
-    """How many seeds of each architecture would separate them with this power, were their difference the one seen.
+    """How many seeds of each architecture would separate them with this power, if their true difference were the observed one.
 
     Args:
         first, second: As for `crossed_interval`.
-        confidence: Of the interval that shall exclude 0.
-        power: How often it shall.
-        most: None where more would be needed: then more images are, or there is nothing to find.
+        confidence: Confidence of the interval that should exclude 0.
+        power: Probability that it does, 0 to 1.
+        most: If more would be needed, the result is None: then more images are needed, or there is nothing to find.
+
+    Example:
+        >>> import numpy as np
+        >>> from pbl.statistics import seeds_to_separate, summarise_seeds
+        >>> draw = np.random.default_rng(1)
+        >>> first, second = (summarise_seeds(draw.random((3, 500)) < accuracy) for accuracy in (0.9, 0.87))
+        >>> seeds_to_separate(first, second)
+        9
     """
     from scipy.stats import norm, t
 
@@ -508,7 +629,7 @@ def seeds_to_separate(
 
 
 class Doubling(NamedTuple):
-    """The accuracy to expect of twice as many training images, with its interval, and the interval of what that gains."""
+    """The expected accuracy with twice as many training images, with its interval, and the interval of the gain."""
 
     expected: float
     low: float
@@ -518,27 +639,36 @@ class Doubling(NamedTuple):
 
 
 def extrapolate_doubling(half: np.ndarray, full: np.ndarray, confidence: float = 0.95) -> Doubling:
-    """Foretells what twice as many training images would give.
+    """Predicts the accuracy with twice as many training images.
 
-    The error is taken to fall along a straight line in log-log scale, drawn through the last doubling, and followed for one
-    more: e(2n) = e(n)^2 / e(n/2), or e(n) where that is less. The intervals come from 2,000 resamplings of images and of seeds
-    together; the line itself is an assumption. On 2,000 MNIST images it foretold errors of 8.4 to 9.4% where 8.7 to 9.2% came
-    about; on noisy curves the intervals are wide.
+    The error is assumed to fall along a straight line in log-log scale. The line goes through the last doubling, and is followed for one
+    more: e(2n) = e(n)^2 / e(n/2), or e(n) if that is less. The intervals come from 2,000 resamplings of images and of seeds
+    together; the line itself is an assumption. On 2,000 MNIST images it predicted errors of 8.4 to 9.4%, and 8.7 to 9.2% were
+    observed; on noisy curves the intervals are wide.
 
     Args:
         half, full: `bool [seeds, n]`, whether each of the same n images was classified correctly after training on half of
             the training images and on all.
-        confidence: Of the intervals.
+        confidence: Confidence of the intervals.
+
+    Example:
+        >>> import numpy as np
+        >>> from pbl.statistics import extrapolate_doubling
+        >>> draw = np.random.default_rng(0)
+        >>> half, full = (draw.random((3, 500)) < accuracy for accuracy in (0.8, 0.9))
+        >>> found = extrapolate_doubling(half, full)
+        >>> print(f"{full.mean():.3f}, of twice as many {found.expected:.3f}")
+        0.903, of twice as many 0.956
     """
     random = np.random.default_rng(0)
 
     def expect(images: np.ndarray, seeds: np.ndarray) -> tuple[float, float]:
-        # Half an error more than was seen: of none at all no line can be drawn. More data are not taken to do harm.
+        # Half an error more than was observed: no line can be drawn through zero errors. More data are assumed to do no harm.
         before, now = (((~side[seeds][:, images]).sum() + 0.5) / (k * n + 1) for side in (half, full))
         gain = max(0.0, now - now**2 / before)
         return float(full[seeds][:, images].mean()) + gain, gain
 
-    n, k = full.shape[1], len(full)
+    n, k = int(full.shape[1]), len(full)
     drawn = np.array([expect(random.integers(0, n, n), random.integers(0, k, k)) for _ in range(2000)])
     (low, gain_low), (high, gain_high) = np.quantile(drawn, [(1 - confidence) / 2, (1 + confidence) / 2], axis=0)
     return Doubling(expect(np.arange(n), np.arange(k))[0], *map(float, (low, high, gain_low, gain_high)))

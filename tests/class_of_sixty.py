@@ -1,6 +1,6 @@
-"""A class of sixty students in twenty teams, as six ways of handing in leave it, with what goes wrong in a class.
+"""A class of sixty students in twenty teams, in six layouts of handing in, with what goes wrong in a class.
 
-Names follow what the platforms themselves write (the head of `pbl/grading/intake.py` names the sources). What each file holds is its
+Names follow what the platforms themselves write (the beginning of `pbl/grading/intake.py` names the sources). The content of each file is its
 team's name, so that a test sees whose it is.
 """
 
@@ -16,9 +16,9 @@ from pbl.grading.roster import safe_name
 
 LAYOUTS = ("plain", "moodle_old_groups", "moodle_new", "moodle_anonymous", "google_classroom", "canvas")
 TEAMS = [
-    "1-1", "11",  # 1: signs alone tell them apart
-    "Team A", "team a",  # 2: case alone
-    "Ｂ班", "第3班 - 青", "チーム・改", "Team_7", "Team 8", "佐藤研-2",  # 3: width, a platform's own separators, signs that it takes out
+    "1-1", "11",  # 1: only signs distinguish them
+    "Team A", "team a",  # 2: only case distinguishes them
+    "Ｂ班", "第3班 - 青", "チーム・改", "Team_7", "Team 8", "佐藤研-2",  # 3: width, a platform's own separators, signs that it removes
     *[f"第{number}班" for number in range(11, 21)],
 ]  # fmt: skip
 SILENT = "第20班"  # 4: hands nothing in
@@ -42,14 +42,14 @@ def make_students() -> list[Student]:
     students = []
     for place in range(60):
         team, family, given = TEAMS[place // 3], FAMILY[place % 10], GIVEN[place // 10]
-        if place in (0, 31):  # 5: two students of one name in two teams
+        if place in (0, 31):  # 5: two students with the same name in two teams
             family, given = "山田", "翔"
         students.append(Student(family, given, team, f"26B{place:03d}", 100 + place, 9000 + 7 * place))
     return students
 
 
 def write_roster(file: Path, students: list[Student]) -> None:
-    """A row for each student, as an office in Japan writes it: semicolons, cp932, and no order of the columns that we chose."""
+    """One row for each student, as an office in Japan writes it: semicolons, cp932, and columns in an order that we did not choose."""
     rows = ["氏名;学籍番号;班名;Identifier;Canvas ID"]
     rows += [f"{s.name};{s.number};{s.team};参加者{s.participant};{s.user}" for s in students]
     file.write_bytes("\r\n".join(rows).encode("cp932"))
@@ -81,12 +81,12 @@ def whose(submission) -> str | None:
 
 
 def moodle_clean(name: str) -> str:
-    """Moodle's `clean_filename`, which is `clean_param(PARAM_FILE)`: some signs go (lib/moodlelib.php, `case PARAM_FILE`)."""
+    """Moodle's `clean_filename`, which is `clean_param(PARAM_FILE)`: some signs are removed (lib/moodlelib.php, `case PARAM_FILE`)."""
     return re.sub(r"[\x00-\x1f&<>\"`|':\\/]", "", name.replace("_", " "))
 
 
 def canvas_clean(name: str) -> str:
-    """Canvas's `sanitize_user_name`, then `sanitize_file_name`: word characters alone, in small letters."""
+    """Canvas's `sanitize_user_name`, then `sanitize_file_name`: word characters only, in lower case."""
     return re.sub(r"[^\w]", "", name.lower())
 
 
@@ -100,11 +100,11 @@ def make_class(folder: Path, layout: str, students: list[Student]) -> None:
 
     for place, team in enumerate(TEAMS):
         members = [student for student in students if student.team == team]
-        # 6: what browsers and systems add to a name; 7: a file called as `submit` calls it; 8: a name that says nothing
+        # 6: what browsers and systems add to a name; 7: a file with the name that `submit` gives; 8: a name that says nothing
         file = ("submission (1).zip", f"{safe_name(team)}.zip", "最終版.zip")[place % 3]
         content = pack(team, team if place % 2 or place == 10 else "")
         if team == SILENT:
-            if layout.startswith("moodle") and "groups" in layout:  # only a text in the browser
+            if layout.startswith("moodle") and "groups" in layout:  # groups are only a text in the browser
                 write(
                     f"{moodle_clean(team)}-{members[0].name}_{members[0].participant}_assignsubmission_onlinetext_/onlinetext.html",
                     b"",
@@ -112,14 +112,14 @@ def make_class(folder: Path, layout: str, students: list[Student]) -> None:
             continue
         if layout == "plain":
             name = team.replace("/", "")
-            if team == "Team 8":  # named inside alone
+            if team == "Team 8":  # named only inside the file
                 write("final.zip", pack(team, team))
             elif place % 4 == 3:
                 write(f"{name}/{file}", content)
             else:
                 write(
                     f"{safe_name(team) if place % 3 == 1 else unicodedata.normalize('NFD', name)}.zip", content
-                )  # 9: a Mac's name
+                )  # 9: a name in a Mac's form
         elif layout == "moodle_old_groups":
             for member in members:  # 10: a copy for each member
                 write(
@@ -134,7 +134,7 @@ def make_class(folder: Path, layout: str, students: list[Student]) -> None:
             for member in members[: 1 + place % 3]:
                 write(f"参加者_{member.participant}_assignsubmission_file_/{file}", content)
         elif layout == "google_classroom":
-            # Nothing but a name stands there; of two students of one name the zip says whose it is.
+            # There is only a name; with two students of the same name, the zip says whose it is.
             write(f"{members[-1].name} - {file}" if place != 10 else f"{members[1].name} - {file}", content)
         else:
             member = members[place % 3]

@@ -1,4 +1,4 @@
-"""What the tests share: real data where they are at hand, and short ways to a run and to the command line."""
+"""What the tests share: real data if available, and short ways to a run and to the command line."""
 
 import gc
 import hashlib
@@ -9,8 +9,8 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
-os.environ["PBL_LANGUAGE"] = "en"  # whatever the locale of the machine
-os.environ["XDG_CONFIG_HOME"] = tempfile.mkdtemp(prefix="pbl-tests-")  # keys and answers of the tests alone
+os.environ["PBL_LANGUAGE"] = "en"  # whatever the machine's locale
+os.environ["XDG_CONFIG_HOME"] = tempfile.mkdtemp(prefix="pbl-tests-")  # the tests have their own keys and answers
 
 import keras
 import numpy as np
@@ -26,21 +26,21 @@ SHARED_DATA = Path(__file__).resolve().parents[2] / "shared" / "data"
 
 @pytest.fixture(autouse=True, scope="module")
 def quick_collections():
-    """What is there before a file's tests is left out of the garbage collection that `clear_session` makes after each test."""
+    """Objects from before a file's tests are left out of the garbage collection that `clear_session` does after each test."""
     gc.collect()
     gc.freeze()
 
 
 @pytest.fixture(autouse=True)
 def fresh_keras():
-    """A precision policy or a name counter left by one test would change the next."""
+    """A precision policy or a name counter left by one test would change the next test."""
     yield
     keras.backend.clear_session()
 
 
 @pytest.fixture(autouse=True)
 def fresh_registries():
-    """What a test's experiment file enters is gone after it."""
+    """What a test's experiment file enters is removed after the test."""
     registries = (pbl.models.MODELS, pbl.data.DATASETS, pbl.training.callbacks.CALLBACKS)
     before = [dict(registry) for registry in registries]
     yield
@@ -51,7 +51,7 @@ def fresh_registries():
 
 @pytest.fixture(autouse=True, scope="session")
 def own_cache(tmp_path_factory):
-    """Nothing that another training decoded or taught on this machine is read, and nothing is left there."""
+    """Tests read nothing that another training decoded or trained on this machine, and leave nothing there."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("PBL_CACHE", str(tmp_path_factory.mktemp("cache")))
         yield
@@ -95,7 +95,7 @@ def trained_run(tmp_path_factory) -> "pbl.runs.Run":
 
 @pytest.fixture
 def write_run(tmp_path):
-    """Writes the small files of a run, as a training leaves them; each begins an hour after the one before."""
+    """Writes the small files of a run, as a training leaves them; each starts an hour after the one before."""
     count = 0
 
     def save(file: Path, value: dict) -> None:
@@ -116,7 +116,7 @@ def write_run(tmp_path):
         class_names: list[str] | None = None,
         **settings,
     ) -> Path:
-        """`correct`: `bool [n]`, which validation images are right; None where none was evaluated."""
+        """`correct`: `bool [n]`, which validation images are right; None if none was evaluated."""
         nonlocal count
         path, (experiment, _) = tmp_path / name, name.split("/")[-2:]
         (path / "figures").mkdir(parents=True)

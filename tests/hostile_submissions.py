@@ -1,6 +1,6 @@
-"""Submissions that no honest team hands in: damaged, wrong, and hostile ones, each with the status that it must get.
+"""Submissions that no honest team hands in: damaged, wrong and hostile ones, each with the status that it must get.
 
-Their payloads do no more than leave a marker. `make_class` writes them beside honest ones; test_grading_hostile.py grades
+Their payloads only leave a marker. `make_class` writes them next to honest ones; test_grading_hostile.py grades
 them all in one run.
 """
 
@@ -28,7 +28,7 @@ class Honest(NamedTuple):
     Attributes:
         folder: submission.json, model.weights.h5 and fixtures.npz of a good model; good.keras of the same.
         ids: Names of the hidden images.
-        class_names: Of the task.
+        class_names: Names of the task's classes.
         marker: A file that a payload tries to make; it must never be there.
         secret: A file that nobody may read or change.
     """
@@ -48,11 +48,11 @@ def bad(status: str) -> Callable[[Callable], Callable]:
     return enter
 
 
-# --- What makers start from
+# --- The start of each maker
 
 
 def start(place: Path, honest: Honest, *left_out: str) -> Path:
-    """An honest submission as a folder."""
+    """Writes an honest submission as a folder."""
     place.mkdir()
     for name in ("submission.json", "model.weights.h5", "fixtures.npz"):
         if name not in left_out:
@@ -61,7 +61,7 @@ def start(place: Path, honest: Honest, *left_out: str) -> Path:
 
 
 def describe(place: Path, **changes: Any) -> None:
-    """Changes `submission.json`; None takes an entry out."""
+    """Changes `submission.json`; None removes an entry."""
     told = {**json.loads((place / "submission.json").read_text()), "files": {}, **changes}
     (place / "submission.json").write_text(json.dumps({k: v for k, v in told.items() if v is not None}))
 
@@ -349,7 +349,7 @@ def keras_blows_images_up(place, honest):
 
 @bad("ok")
 def keras_with_a_hostile_compile_config(place, honest):
-    # What belongs to training is dropped unseen.
+    # What belongs to training is removed without being read.
     loss = {"module": "os", "class_name": "system", "config": {}, "registered_name": None}
     change_config(place, honest, lambda c: c.update(compile_config={"optimizer": loss, "loss": loss}))
 
@@ -650,7 +650,7 @@ def json_other_kind(place, honest):
 
 @bad("ok")
 def json_names_another_team(place, honest):
-    # A file can say whose it is as it likes; the platform knows.
+    # A file can name any team; the platform knows whose it is.
     describe(start(place, honest), team="honest_folder")
 
 
@@ -686,7 +686,7 @@ def fixtures_declare_a_terabyte(place, honest):
 
 @bad("corrupt")
 def zip_cut_off_behind_an_archive_within(place, honest):
-    """As an upload that broke off: what is found at its end is the inner archive's list of members."""
+    """As an upload that broke off: at its end is the inner archive's list of members."""
     start(place, honest)
     with zipfile.ZipFile(place / "whole.zip", "w") as archive:
         for name in ("fixtures.npz", "model.weights.h5", "submission.json"):
@@ -719,7 +719,7 @@ def fixtures_of_another_model(place, honest):
 
 
 class Payload:
-    """What a pickle would do if it were opened."""
+    """What a pickle would do if it were loaded."""
 
     def __init__(self, marker: Path):
         self.marker = marker
@@ -858,8 +858,8 @@ def zip_encrypted(place, honest):
     write_zip(place.with_suffix(".zip"), {"submission.json": b"{}"}, zipfile.ZIP_STORED)
     content = bytearray(place.with_suffix(".zip").read_bytes())
     at = content.rfind(b"PK\x01\x02")
-    content[at + 8] |= 1  # in the directory
-    content[6] |= 1  # and at the member
+    content[at + 8] |= 1  # in the zip's directory
+    content[6] |= 1  # and at the member itself
     place.with_suffix(".zip").write_bytes(content)
 
 
@@ -999,7 +999,7 @@ def csv_of_one_class(place, honest):
     write_predictions(place, predictions(honest))
 
 
-# --- Programs: builder.py on the instructor's list, whose reader has overlooked something
+# --- Programs: a builder.py on the instructor's list, in which the instructor has overlooked something
 
 
 def program(status: str, name: str, text: str) -> None:
@@ -1213,10 +1213,10 @@ def make_class(
     """Writes all submissions.
 
     Args:
-        folder: Where to.
+        folder: Where they are written.
         honest: What they are made from.
-        port: A port on this machine on which somebody listens.
-        expected: Names that a worker's environment may hold.
+        port: A port on this machine on which a process listens.
+        expected: Names that a worker's environment may contain.
         builders: Which programs.
 
     Returns:

@@ -1,6 +1,6 @@
-"""Measures the house: lines by folder, what one default run leads through, circles, what grading locks in.
+"""Measures the package's structure: lines by folder, files that a default run uses, import circles, code that grading locks in.
 
-python tests/house.py [ROOT ...]    a column for each checkout; the one that this file is in, unless given
+python tests/house.py [ROOT ...]    one column for each checkout; by default the one that contains this file
 """
 
 import ast
@@ -19,7 +19,7 @@ def name_of(file: Path, package: Path = HERE / "pbl") -> str:
 
 
 def read_imports(package: Path) -> dict[str, set[str]]:
-    """The files of the package that each file imports, inside functions too; a folder's own file where a name is taken of it."""
+    """The files of the package that each file imports, inside functions too; for a name of a folder, the folder's `__init__`."""
     files = {name_of(file, package): file for file in sorted(package.rglob("*.py"))}
     found = {}
     for name, file in files.items():
@@ -68,7 +68,7 @@ def longest_function(package: Path) -> tuple[int, str]:
 
 
 def read_locked(root: Path) -> tuple[int, int]:
-    """Files and lines of the package that are loaded where a stranger's submission runs."""
+    """Files and lines of the package that are loaded in the process of a stranger's submission."""
     program = (
         "import os, sys; os.environ['TF_CPP_MIN_LOG_LEVEL'] = '3'\n"
         "from pbl.grading import server\n"

@@ -10,7 +10,7 @@ from pbl import MODELS, Config
 
 
 class Autoencoder(keras.Model):
-    """Gives the image back; its loss is the mean squared error to the image itself."""
+    """Returns the image; its loss is the mean squared error to the image itself."""
 
     def __init__(self, input_shape, code=8, **kwargs):
         super().__init__(**kwargs)
@@ -31,7 +31,7 @@ class Autoencoder(keras.Model):
 
 
 class GAN(keras.Model):
-    """Goodfellow et al. 2014: a generator and a discriminator, each with an optimizer of its own."""
+    """Goodfellow et al. 2014: a generator and a discriminator, each with its own optimizer."""
 
     def __init__(self, input_shape, noise=8, **kwargs):
         super().__init__(**kwargs)
@@ -72,7 +72,7 @@ class GAN(keras.Model):
 
 
 class Contrastive(keras.Model):
-    """SimCLR (Chen et al. 2020): two views of an image are to be alike, and unlike those of all others."""
+    """SimCLR (Chen et al. 2020): two views of an image must be alike, and unlike those of all other images."""
 
     def __init__(self, input_shape, **kwargs):
         super().__init__(**kwargs)

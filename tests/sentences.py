@@ -1,8 +1,8 @@
-"""All that the package says to a person, found in its code and pages, and the languages' files held to it.
+"""Everything that the package says to a person, found in its code and pages, and compared with the languages' files.
 
-python tests/sentences.py           what is missing in pbl/languages/*.po, and what is stale there
-python tests/sentences.py --write   enters what is missing, untranslated, and takes out what is stale
-python tests/sentences.py --write fr   begins a language: pbl/languages/fr.po
+python tests/sentences.py           prints what is missing in pbl/languages/*.po, and what is stale there
+python tests/sentences.py --write   enters what is missing, untranslated, and removes what is stale
+python tests/sentences.py --write fr   starts a language: pbl/languages/fr.po
 """
 
 import ast
@@ -57,7 +57,7 @@ def list_files() -> Iterator[Path]:
 
 
 def texts(node: ast.expr) -> list[str]:
-    """The texts that an expression may be: a text, one of two, two in a row, each of a tuple."""
+    """The texts that an expression may be: a text, one of two, two concatenated, each one of a tuple."""
     if isinstance(node, ast.Constant):
         return [node.value] if isinstance(node.value, str) else []
     if isinstance(node, ast.IfExp):
@@ -70,7 +70,7 @@ def texts(node: ast.expr) -> list[str]:
 
 
 def sentences_in_code() -> dict[str, Path]:
-    """Every text that code gives to a function of `MAKERS`, also by a name that is bound to it; with its file."""
+    """Every text that code gives to a function of `MAKERS`, also through a name bound to it; with its file."""
     found: dict[str, Path] = {}
     for file in list_files():
         tree = parse(file)
@@ -99,12 +99,12 @@ def sentences_in_code() -> dict[str, Path]:
 
 
 def is_sentence(text: str) -> bool:
-    """Whether anything is left to translate beside the fields."""
+    """Whether there is anything to translate besides the fields."""
     return any(letter.isalpha() for piece, *_ in Formatter().parse(text) for letter in piece)
 
 
 def fields_of(text: str) -> list[str]:
-    """Its fields, each with its format; those that only choose a form of a word, which another language may not have, are left out."""
+    """Its fields, each with its format; fields that only choose a form of a word, which another language may not have, are left out."""
     return sorted(f"{name}:{spec}" for _, name, spec, _ in Formatter().parse(text) if name and "|" not in spec)
 
 
@@ -132,12 +132,12 @@ def help_texts() -> set[str]:
 
 
 def descriptions() -> set[str]:
-    """What the settings mean, and what may be wrong with a value."""
+    """The meanings of the settings, and what may be wrong with a value."""
     return {field.description for model in (Config, Augmentation, Rubric) for field in model.model_fields.values()}
 
 
 def titles_of_columns() -> set[str]:
-    """Of the tables of a comparison: the keys of the dictionaries that make them, the titles beside the formats, the measures."""
+    """Titles in the tables of a comparison: the keys of the dictionaries that make them, the titles next to the formats, the measures."""
     found = {"pre-trained"}
     for function in parse(PACKAGE / "comparison" / "tables.py").body:
         if isinstance(function, ast.FunctionDef) and function.name.removeprefix("_").startswith("show_"):
@@ -146,11 +146,11 @@ def titles_of_columns() -> set[str]:
                     pairs = [(key, value) for key, value in zip(node.keys, node.values, strict=True) if key is not None]
                     named = [value.elts[0] if isinstance(value, ast.Tuple) else key for key, value in pairs]
                     found |= {part.value for part in named if isinstance(part, ast.Constant)}
-    return found | {"accuracy %"}  # AUROC is called so in both languages
+    return found | {"accuracy %"}  # AUROC has the same name in both languages
 
 
 def reasons_of_isolation() -> set[str]:
-    """What `find_layers` gives as the reasons why a layer is not to be had."""
+    """The reasons that `find_layers` gives why a layer is not available."""
     tree = parse(PACKAGE / "grading" / "sandbox.py")
     (function,) = (node for node in tree.body if getattr(node, "name", "") == "find_layers")
     values = [node.value for node in ast.walk(function) if isinstance(node, ast.Assign)]
@@ -159,7 +159,7 @@ def reasons_of_isolation() -> set[str]:
 
 
 def faults_of_submissions() -> set[str]:
-    """What a worker says is wrong with a file: plain words, since it comes from a process that is not trusted."""
+    """Faults that a worker reports in a file: plain words, since they come from a process that is not trusted."""
     found = set()
     for name in ("formats", "weights", "predictions", "architecture"):
         for node in ast.walk(parse(PACKAGE / "grading" / f"{name}.py")):
@@ -176,7 +176,7 @@ def of_grading() -> set[str]:
 
 
 def data_sets() -> set[str]:
-    """What `datasets` says of those that come with the package."""
+    """What `datasets` prints about the data sets of the package."""
     tree = parse(PACKAGE / "data" / "catalogue.py")
     functions = {node.name: node for node in tree.body if isinstance(node, ast.FunctionDef)}
     (entered,) = (
@@ -188,7 +188,7 @@ def data_sets() -> set[str]:
 
 
 def of_reports() -> set[str]:
-    """What the pages of a run and of a team, and the log, take out of tables, and why a file is not shown."""
+    """Texts that the pages of a run and of a team, and the log, take from tables, and why a file is not shown."""
     of_metrics = (run_report.METRICS, run_report.OF_TASKS.items(), run_report.CALIBRATION, run_report.BY_CLASS)
     found = {label for table in of_metrics for _, label in table}
     of_words = (run_report.UNDEFINED, run_report.CAPTIONS, run_report.SECONDS, run_report.SEVERITIES)
@@ -211,7 +211,7 @@ def of_reports() -> set[str]:
 
 
 def of_diagnosis() -> set[Key]:
-    """The names of verdicts and their causes, and what stands in tables of remedies."""
+    """The names of findings and their causes, and the texts in tables of remedies."""
     tasks = (anomalies, contrast, detection, generation, segmentation)
     remedies = {name: found for task in tasks for name, found in task.REMEDIES.items()}
     found: set[Key] = {(None, of.template) for _, tried in remedies.values() for of in tried}
@@ -228,7 +228,7 @@ def of_diagnosis() -> set[Key]:
 
 
 def find_wanted() -> dict[Key, Path | None]:
-    """All that is said, and the file it stands in, where one is known."""
+    """Everything that is said, and its file if it is known."""
     found: dict[Key, Path | None] = {(None, text): file for text, file in sentences_in_code().items()}
     found |= {(None, text): file for text, file in sentences_of_pages().items()}
     words = {
@@ -242,12 +242,20 @@ def find_wanted() -> dict[Key, Path | None]:
     words |= of_reports() | {template for _, template in TYPER_SAID}
     for key in {*((None, word) for word in words), *of_diagnosis()}:
         found.setdefault(key, None)
+    # What is put together while the program runs, such as the name of a check, is known by the languages that have it.
+    for file in FOLDER.glob("??.po"):
+        found |= {key: None for key in read_keys(read_file(file)) if key not in found and is_said(key)}
     return {key: file for key, file in found.items() if key[1] not in AS_IN_ENGLISH}
+
+
+def is_said(key: Key) -> bool:
+    """Whether the words are anywhere in the code, or are the system's."""
+    return key[1] in find_constants() or key[1] in find_words_of_the_system()
 
 
 @cache
 def find_constants() -> dict[str, Path]:
-    """Each text of the code and the pages, also with blanks for underlines, and the parts of a list; with its first file."""
+    """Each text in the code and the pages, also with blanks for underscores, and the parts of a list; with its first file."""
     found: dict[str, Path] = {}
     for file in list_files():
         for node in ast.walk(parse(file)):
@@ -271,21 +279,19 @@ def read_file(file: Path) -> Catalog:
 
 
 def read_keys(catalogue: Catalog) -> dict[Key, str]:
-    """Each sentence of a language's file, and what it is there."""
+    """Each sentence in a language's file, with its translation."""
     return {(one.context, one.id): one.string for one in catalogue if one.id}
 
 
 def compare(catalogue: Catalog) -> tuple[list[Key], list[Key]]:
-    """What is missing in a language's file, or not translated there, and what is stale: said nowhere any more."""
-    wanted, known = find_wanted(), {*find_constants(), *find_words_of_the_system()}
-    entries = read_keys(catalogue)
+    """What is missing in a language's file, or not translated there, and what is stale: no longer used."""
+    wanted, entries = find_wanted(), read_keys(catalogue)
     missing = [key for key in wanted if not entries.get(key)]
-    stale = [key for key in entries if key not in wanted and key[1] not in known]
-    return missing, stale
+    return missing, [key for key in entries if key not in wanted and not is_said(key)]
 
 
 def write_file(catalogue: Catalog, file: Path) -> None:
-    """Writes a language's file: by the place in the code, then by the sentence; what is missing is empty, what is stale left out."""
+    """Writes a language's file: sorted by the place in the code, then by the sentence; missing ones are empty, stale ones left out."""
     wanted, constants = find_wanted(), find_constants()
     _, stale = compare(catalogue)
     written = Catalog(locale=file.stem, header_comment=HEAD, fuzzy=False)
@@ -298,7 +304,7 @@ def write_file(catalogue: Catalog, file: Path) -> None:
             written.add(english, entries.get(key, ""), locations=places, context=context)
     with file.open("wb") as stream:
         write_po(stream, written, width=0, sort_by_file=True, include_lineno=False)
-    # The head holds dates and names that change with each writing, and tell nothing.
+    # The header contains dates and names that change with each writing and mean nothing.
     lines = file.read_text(encoding="utf-8").splitlines(keepends=True)
     dull = (
         "POT-Creation-Date",
@@ -315,7 +321,7 @@ def write_file(catalogue: Catalog, file: Path) -> None:
 
 
 def main(words: list[str]) -> int:
-    """Names what is missing or stale; the exit status is 1 where anything is."""
+    """Prints what is missing or stale; the exit status is 1 if there is anything."""
     is_writing, begun = "--write" in words, [word for word in words if not word.startswith("-")]
     files = {*FOLDER.glob("??.po"), *(FOLDER / f"{language}.po" for language in begun)}
     status = 0

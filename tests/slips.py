@@ -1,6 +1,6 @@
-"""Slips in a student's own code, as people report them: an experiment file, its settings, and what the one line must say.
+"""Slips in a student's own code, as people report them: an experiment file, its settings, and what the single line must say.
 
-Where they come from is in `experiments/benchmarks/field_reports.md`.
+Their sources are in `experiments/benchmarks/field_reports.md`.
 """
 
 HEAD = """import keras
@@ -53,7 +53,7 @@ def compiled(compiling: str) -> str:
     )
 
 
-# Settings of a model, and of a callback, of one's own.
+# Settings for a model of one's own, and for a callback of one's own.
 OWN, BACK = 'model="mine"', 'model="mlp", callbacks=["cb"]'
 
 SLIPS = {
@@ -98,7 +98,7 @@ SLIPS = {
     "own_layer_wrong_matrix": ("class Mix(layers.Layer):\n    def build(self, shape):\n        self.w = self.add_weight(shape=(32, 16))\n    def call(self, x):\n        return ops.matmul(x, self.w)\n" + network("x = Mix()(layers.Flatten()(images))"), OWN, 'the sizes 64 and 32 must be equal'),
     "own_layer_weight_by_name": ("class Mix(layers.Layer):\n    def build(self, shape):\n        self.w = self.add_weight('w', (shape[-1], 16))\n    def call(self, x):\n        return ops.matmul(x, self.w)\n" + network("x = Mix()(layers.Flatten()(images))"), OWN, 'add_weight takes the shape first'),
     "batch_size_in_the_model": (subclass("x = ops.reshape(self.scale(x), (32, 64))\nreturn self.out(x)"), OWN, 'Write -1 for the number of images'),
-    # an own compile, loss, step
+    # the student's own compile, loss, step
     "one_hot_loss_of_numbers": (compiled("'adam', 'categorical_crossentropy', metrics=['accuracy']"), OWN, 'loss takes one-hot labels'),
     "sparse_loss_of_one_hot": (compiled("'adam', 'sparse_categorical_crossentropy', metrics=['accuracy']"), OWN + ', loss="categorical_crossentropy"', 'loss takes class numbers'),
     "binary_loss_of_ten": (compiled("'adam', 'binary_crossentropy', metrics=['accuracy']"), OWN, 'the labels of fit are class numbers'),

@@ -1,4 +1,4 @@
-"""What is advised against each finding, at what price, and how the team's own runs change it."""
+"""What is advised against each finding, at what cost, and how the team's own runs change it."""
 
 import json
 import shlex
@@ -65,7 +65,7 @@ def test_there_is_advice_against_everything():
 
 
 def test_own_runs_replace_the_table():
-    """Dropout took away no error where the team tried it, augmentation half of them: it comes first."""
+    """Dropout removed no errors where the team tried it, augmentation half of them: it comes first."""
     base = [CONFIG.replace(seed=seed) for seed in range(1, 7)]
     dropped = [config.replace(model_options={"dropout": 0.5}, epochs=90) for config in base]
     augmented = [config.replace(augmentation={"crop": 4, "rotation": 10}, epochs=90) for config in base]
@@ -76,7 +76,7 @@ def test_own_runs_replace_the_table():
     assert first.gain == pytest.approx(100 * 0.1 * (2 * 0.079 + 6 * 0.5) / 8)
     assert (first.helped, first.tried) == (10 + 6, 11 + 6) and first.highest == pytest.approx(100 * 0.1 * 0.5)
     assert "dropout_and_longer" not in [experiment.name for experiment in others]  # .014 * 2 / 8: it has fallen behind
-    # What took away less than nothing is not advised, and nothing that the team has tried already.
+    # A change that made more errors is not advised, nor anything that the team has tried already.
     worse = [(config, 0.5) for config in dropped]
     names = [one.name for one in advise(gap, CONFIG, OPTIONS, 32, team=[*((c, 0.8) for c in base), *worse])]
     assert "dropout_and_longer" not in names
@@ -102,7 +102,7 @@ def test_no_gain_beyond_what_is_left_and_commands_that_can_be_pasted():
 
 
 def test_what_is_promised_is_what_was_measured():
-    """The table of the advice is that of experiments/benchmarks/advice.csv, and what is not in it has no gain."""
+    """The table of the advice equals experiments/benchmarks/advice.csv, and an advice that is not in it has no gain."""
     table = pd.read_csv(Path(__file__).resolve().parent.parent / "experiments" / "benchmarks" / "advice.csv")
     table = table[table["after"].notna()]
     shares = ((table["after"] - table["before"]) / (1 - table["before"])).groupby(table["advice"])
@@ -122,7 +122,7 @@ def test_what_is_promised_is_what_was_measured():
 
 
 def test_nothing_that_hurt_is_advised_again():
-    """Of a step of three in the rate neither a second one nor one of ten; of epochs none where the best lies far back."""
+    """If a rate three times as large hurt, neither another step of three nor one of ten is advised; epochs are not, if the best epoch is far back."""
     slow, fast = CONFIG.replace(learning_rate=0.01), CONFIG.replace(learning_rate=0.03)
 
     def names(config, accuracy, team, cause="low_rate", **more):
@@ -134,12 +134,14 @@ def test_nothing_that_hurt_is_advised_again():
         ("train_longer", "rate_times_3"),
         ("capacity", "rate_times_3"),
     ):
-        assert advised in names(fast, 0.5, [(slow, 0.505)], cause)  # as much as seeds differ
+        assert advised in names(fast, 0.5, [(slow, 0.505)], cause)  # a difference as between seeds
         assert not set(RATES) & set(names(fast, 0.5, [(slow, 0.63)], cause)) - {"find_rate"}
         assert not set(RATES) & set(names(slow, 0.63, [(CONFIG.replace(learning_rate=0.02), 0.5)], cause)) - {
             "find_rate"
         }
-        assert advised in names(fast, 0.5, [(slow.replace(batch_size=32), 0.63)], cause)  # what hurt there is not known
+        assert advised in names(
+            fast, 0.5, [(slow.replace(batch_size=32), 0.63)], cause
+        )  # two settings differ: which one hurt is not known
         assert "longer" in names(slow, 0.5, [], cause, best_epoch=25)
         assert "longer" not in names(slow, 0.5, [], cause, best_epoch=12)
     longer = CONFIG.replace(epochs=90)
@@ -153,7 +155,7 @@ def test_of_a_rate_there_is_one_advice():
 
 
 def test_slow_averages_of_batch_normalisation_are_the_first_suspect():
-    """Where the builder has an option for their momentum, and it is above .9; without batch normalisation it does nothing."""
+    """If the builder has an option for their momentum, and it is above .9; without batch normalisation the option does nothing."""
     mismatch = finding("batch_norm_mismatch")
     for options, expected in (
         ({"batch_norm": True, "batch_norm_momentum": 0.99}, {"model_options.batch_norm_momentum": 0.9}),
@@ -167,7 +169,7 @@ def test_slow_averages_of_batch_normalisation_are_the_first_suspect():
 
 
 def test_damaged_files_of_others_stand_in_nobodys_way(trained_run, tmp_path, command):
-    """Of the run itself they are named in one line."""
+    """Damaged files of the run itself are named in one line."""
     runs = tmp_path / "my runs"
     run = shutil.copytree(trained_run.path, runs / "small" / "001")
     for number, (name, content) in enumerate(

@@ -1,4 +1,4 @@
-"""Anomaly detection: areas and thresholds against independent values, the split, planted detectors, the whole of a run."""
+"""Anomaly detection: areas and thresholds against independent values, the split, planted detectors, a complete run."""
 
 import json
 
@@ -63,7 +63,7 @@ def test_areas_equal_scikit_learn_and_their_intervals_hold():
         interval, difference = areas.interval(0), areas.difference(0, 1)
         held += interval.low <= true <= interval.high
         paired += difference.low <= true - norm.cdf(1 / np.sqrt(2 * 0.98)) <= difference.high
-    assert held >= 0.89 * 150 and paired >= 0.89 * 150  # 95% of 150, less two standard errors and a half
+    assert held >= 0.89 * 150 and paired >= 0.89 * 150  # 95% of 150, minus two and a half standard errors
 
 
 def test_images_of_a_group_widen_the_interval():
@@ -79,7 +79,7 @@ def test_images_of_a_group_widen_the_interval():
 
 
 def test_newcombe_interval_published():
-    """R. G. Newcombe 2006, part 2: the bounds are their own standard errors away; of a perfect separation it is not empty."""
+    """R. G. Newcombe 2006, part 2: the bounds are their own standard errors away; for a perfect separation it is not empty."""
     low, high = newcombe_auc_interval(0.9, 30, 40)
     for area in (low, high):
         spread = 1 + 34 * (1 - area) / (2 - area) + 34 * area / (1 + area)
@@ -89,7 +89,7 @@ def test_newcombe_interval_published():
 
 @pytest.mark.parametrize("images", [19, 50, 500])
 def test_the_promise_of_a_threshold_is_kept(images):
-    """Vovk 2012: over draws of the normal images the mean share above it is what was asked, and each lies in its interval."""
+    """Vovk 2012: over draws of the normal images the mean share above it is the one asked for, and each share is in its interval."""
     random, shares, inside = np.random.default_rng(2), [], 0
     for _ in range(400):
         promise = choose_threshold(random.exponential(size=images), 0.05)
@@ -109,7 +109,7 @@ def test_too_few_normal_images_promise_nothing():
 
 
 def test_a_small_defect_is_found_by_the_largest_patch():
-    """A scratch of 3x3 pixels on noise: the mean drowns it, the patch does not; its place is where the map is highest."""
+    """A scratch of 3x3 pixels on noise: it is lost in the mean, not in the patch; the map is highest at its place."""
     random = np.random.default_rng(3)
     images = random.normal(128, 25, (200, 28, 28, 1))
     masks = np.zeros((200, 28, 28), bool)
@@ -133,12 +133,12 @@ def test_a_small_defect_is_found_by_the_largest_patch():
 
 
 def test_each_region_counts_alike_in_pro():
-    """Two defects, of 4 and 64 pixels; the map has the large one alone: half of the regions."""
+    """Two defects, of 4 and 64 pixels; the map has only the large one: half of the regions."""
     masks = np.zeros((1, 20, 20), bool)
     masks[0, 0:2, 0:2] = masks[0, 8:16, 8:16] = True
     errors = np.zeros((1, 20, 20))
     errors[0, 8:16, 8:16] = 1
-    # The small one is found only together with everything else: from there on the line to 1 at all normal pixels.
+    # The small one is found only together with everything else: from there the curve is a line to 1 at all normal pixels.
     expected = (0.5 + np.interp(0.3, [0, 1], [0.5, 1])) / 2
     assert judge_pixels(errors, masks)["pro"] == pytest.approx(expected)
 
@@ -177,7 +177,7 @@ def save(folder, name: str, count: int, value: int) -> None:
 
 
 def test_folders_as_industry_has_them(tmp_path):
-    """MVTec's: train has good images alone, test has kinds of defects, and the masks lie beside them."""
+    """MVTec's: train has only good images, test has kinds of defects, and the masks are next to them."""
     save(tmp_path, "train/good", 30, 50)
     save(tmp_path, "test/good", 8, 50)
     save(tmp_path, "test/crack", 7, 150)
@@ -210,7 +210,7 @@ def test_images_and_masks_side_by_side(tmp_path):
 
 
 def test_a_run_from_training_to_prediction(tmp_path, command):
-    """Cut off within an epoch and resumed to the bit, judged beside baselines, then every command opens the run."""
+    """Interrupted within an epoch and resumed bit for bit, judged against baselines, then every command opens the run."""
     CALLBACKS["cut"] = Cut
     config = pbl.Config(**SETTINGS, callbacks=["cut"])
     whole = pbl.train(config, folder=tmp_path / "whole")
@@ -280,7 +280,7 @@ def test_the_threshold_is_the_same_with_anomalies_in_the_folder_or_not(tmp_path)
 
 @pytest.mark.slow
 def test_detectors_are_compared_by_their_areas(tmp_path, command):
-    """Paired, over the images and, with three seeds, over these too; what is judged otherwise is refused."""
+    """Paired, over the images and, with three seeds, over these too; a run with another measure is refused."""
     small = pbl.Config(**SETTINGS).replace(epochs=1)
     runs = [
         pbl.train(small.replace(seed=seed, model=model, experiment=model, model_options={}), folder=tmp_path)
@@ -313,7 +313,7 @@ def test_detectors_are_compared_by_their_areas(tmp_path, command):
     np.savez(runs[0].path / "predictions_val.npz", **{**arrays, "values": np.zeros(len(arrays["values"]))})
     runs[0].write_json("metrics_val.json", {**whole, "metrics": {"roc_auc": 0.0}, "intervals": {"roc_auc": [0.0, 0.1]}})
     status, out, _ = command("compare", runs[0].path, runs[1].path, "--out", tmp_path / "c")
-    assert status == 0 and "not compared" not in out  # all wrong is a result too
+    assert status == 0 and "not compared" not in out  # getting everything wrong is a result too
     np.savez(runs[0].path / "predictions_val.npz", **arrays)
     for damage in (
         {"metrics": []},
@@ -345,11 +345,11 @@ def test_wrong_settings_are_told_in_one_line(tmp_path, values, said):
     assert not list(tmp_path.iterdir())
 
 
-# The verdict, of planted detectors
+# The diagnosis of planted detectors
 
 
 class Planted(keras.Model):
-    """Gives back what `back` makes of the pixels."""
+    """Returns what `back` computes from the pixels."""
 
     def __init__(self, back):
         super().__init__()
@@ -381,7 +381,7 @@ def test_planted_detectors_get_their_names(eights):
     mean = eights.images("train").pixels.mean(axis=0)
     known = eights.images("train").pixels.astype(np.float32)
 
-    def nearest(images):  # what a network that learned its training images by heart gives
+    def nearest(images):  # what a network that memorised its training images returns
         flat = images.reshape(len(images), -1).astype(np.float32)
         distances = ((flat[:, None] - known.reshape(1, len(known), -1)) ** 2).sum(axis=2)
         return known[distances.argmin(axis=1)]
@@ -405,7 +405,7 @@ def test_sentences_are_true_of_their_numbers(eights):
 
 
 def planted_metrics(**changes) -> dict:
-    """`metrics_val.json` of a detector in which nothing is wrong, but for what is planted."""
+    """`metrics_val.json` of a detector in which nothing is wrong, except what is planted."""
     sound = {
         "images": 200, "normal_images": 100, "metrics": {"roc_auc": 0.9}, "intervals": {"roc_auc": [0.85, 0.94]},
         "kinds": [{"name": "crack", "images": 50, "roc_auc": 0.9, "low": 0.8, "high": 0.95}], "leak": None,
@@ -457,7 +457,7 @@ def test_as_many_normal_images_as_are_said_to_be_needed_give_a_threshold(asked):
 
 
 def test_nothing_is_advised_that_the_run_has_or_its_model_cannot():
-    """An own model has no code to make smaller; a patch was looked for already; a code of one number is the smallest."""
+    """An own model has no code to make smaller; a patch was already used; a code of one number is the smallest."""
 
     def advised(difference, kept, options, **task_options) -> dict[str, dict]:
         metrics = planted_metrics(
@@ -477,7 +477,7 @@ def test_nothing_is_advised_that_the_run_has_or_its_model_cannot():
 
 
 def test_a_perfect_detector_on_groups_has_no_interval_and_is_shown(capsys):
-    """With AUROC 1 no group's absence changes anything: nothing is known of others, and the table has a gap."""
+    """With AUROC 1 no group's absence changes anything: nothing is known about other images, and the table has a gap."""
     from pbl.cli.evaluation import _show_anomalies
 
     of = planted_metrics(metrics={"roc_auc": 1.0, "average_precision": 1.0, "false_alarms": 0.0}, intervals={})
@@ -489,7 +489,7 @@ def test_a_perfect_detector_on_groups_has_no_interval_and_is_shown(capsys):
 
 
 def test_models_are_saved_and_scored_alike(tmp_path):
-    """Each autoencoder: read back from the disk it gives the same; its history falls."""
+    """Each autoencoder gives the same after it is read back from the disk; its loss falls."""
     images, labels = draw_digits()
     pixels = images[labels == 8][..., None]
     for name in ("autoencoder", "conv_autoencoder", "vae"):
@@ -506,7 +506,7 @@ def test_models_are_saved_and_scored_alike(tmp_path):
 
 
 def test_vae_loss_is_what_the_paper_writes():
-    """Kingma and Welling 2013, appendices B and C, by NumPy."""
+    """Kingma and Welling 2013, appendices B and C, computed with NumPy."""
     model = pbl.models.build("vae", (4, 4, 1), 1, code_size=3, widths=[8])
     model.compile(optimizer="sgd")
     images = np.random.default_rng(0).integers(0, 256, (5, 4, 4, 1)).astype(np.uint8)
@@ -521,18 +521,18 @@ def test_vae_loss_is_what_the_paper_writes():
 
 
 def test_what_means_nothing_here_is_not_said(tmp_path):
-    """Of several normal classes the data doctor could say what accuracy is to be reached: there is none."""
+    """With several normal classes the data doctor could say which accuracy can be reached: here there is none."""
     config = pbl.Config(**SETTINGS).replace(task_options={"normal": ["3", "8"]}, epochs=1)
     run = pbl.train(config, folder=tmp_path)
     found = {finding["check"] for finding in run.read_json("data_check.json")["findings"]}
     assert not found & {"reference_accuracy", "small_validation"}
 
 
-# Groups that the names do not tell
+# Groups that the names do not show
 
 
 def test_look_alikes_stay_on_one_side(tmp_path):
-    """Forty places of six exposures each; among them single images. No place is on both sides of the split."""
+    """Forty places with six exposures each, and single images among them. No place is on both sides of the split."""
     random, places = np.random.default_rng(0), {}
     for number in range(40):
         smooth = random.normal(size=(6, 6))
@@ -582,7 +582,7 @@ def test_groups_from_a_table(tmp_path):
 
 @pytest.mark.parametrize("planted", [0, 30], ids=["clean", "planted"])
 def test_anomalies_among_the_training_images_are_named(planted):
-    """Thirty other digits among the eights, called eights: most of the first ten that one is told to look at are these."""
+    """Thirty other digits among the eights, called eights: most of the first ten images that the report names are these."""
     images, labels = draw_digits()
     others = np.flatnonzero(labels != 8)
     called = labels.copy()

@@ -1,4 +1,4 @@
-"""Boxes as data: where they come from, what fitting and augmentation make of them, what the doctor finds in them, and broken ones."""
+"""Boxes as data: their sources, the effect of fitting and augmentation, what the doctor finds in them, and broken ones."""
 
 import json
 import os
@@ -139,7 +139,7 @@ def test_other_boxes_are_other_data(change):
 
 
 def test_the_second_start_reads_boxes_from_the_cache(tmp_path, monkeypatch):
-    """Until an annotation changes, or what was kept is damaged; then anew."""
+    """Until an annotation changes, or the cached boxes are damaged; then they are read again."""
     monkeypatch.setenv("PBL_CACHE", str(tmp_path / "cache"))
     monkeypatch.setattr(store, "KEPT_FROM", -1)
     monkeypatch.setattr(box_reading, "KEPT_FROM", -1)
@@ -178,7 +178,7 @@ def test_the_second_start_reads_boxes_from_the_cache(tmp_path, monkeypatch):
     ("size", "target"), [((90, 160), (64, 64)), ((161, 90), (48, 96)), ((37, 41), (64, 50)), ((64, 64), (64, 64))]
 )
 def test_boxes_move_as_the_pixels_do(fit, size, target):
-    """A bright rectangle: the box of its pixels, where they are more than half bright, is the box that was moved."""
+    """A bright rectangle: the box of its pixels, where they are more than half bright, equals the moved box."""
     random = np.random.default_rng(0)
     for _ in range(20):
         left, top = (int(random.integers(0, side - 12)) for side in size[::-1])
@@ -239,7 +239,7 @@ def box_of(pixels: np.ndarray) -> list[int] | None:
 
 
 def make_rectangles(n: int, low: int, high: int, side: int = 64) -> tuple[np.ndarray, np.ndarray]:
-    """Two rectangles an image, of brightness 120 and 240, inside a window; their boxes with a row that is none between them."""
+    """Two rectangles an image, of brightness 120 and 240, inside a window; their boxes, with an empty row between them."""
     random = np.random.default_rng(0)
     images, boxes = np.zeros((n, side, side, 1), np.uint8), np.zeros((n, 3, 5), np.float32)
     middle = (low + high) // 2
@@ -258,8 +258,8 @@ def make_rectangles(n: int, low: int, high: int, side: int = 64) -> tuple[np.nda
     [
         ({"flip": True}, 0, 0, 64),
         ({"crop": 9, "flip": True}, 0, 0, 64),
-        ({"zoom": 0.3}, 1, 22, 42),  # so far inside that nothing of it is mirrored at the border
-        ({"rotation": 25}, 1.5, 22, 42),  # the tip of a turned corner fills no pixel
+        ({"zoom": 0.3}, 1, 22, 42),  # so far inside that the border mirrors nothing of it
+        ({"rotation": 25}, 1.5, 22, 42),  # the tip of a rotated corner fills no pixel
         ({"rotation": 180}, 1.5, 24, 40),
         ({"crop": 4, "flip": True, "rotation": 20, "zoom": 0.2}, 1.5, 24, 40),
     ],
@@ -280,12 +280,12 @@ def test_augmented_boxes_are_those_of_the_augmented_pixels(settings, within, low
                 assert "crop" in settings and seen.sum() < was.sum() / 3
                 continue
             assert rows[row, 4] == given[row, 4]
-            if row == 0 and within:  # the edge of the brighter one passes through these values
+            if row == 0 and within:  # the edge of the brighter rectangle has these values too
                 continue
             np.testing.assert_allclose(rows[row, :4], box_of(seen), atol=within)
             differences.append(rows[row, :4] - box_of(seen))
     left, top, right, bottom = np.mean(differences, axis=0)
-    assert abs(left + right) < 0.15 and abs(top + bottom) < 0.15  # no half of a pixel to one side
+    assert abs(left + right) < 0.15 and abs(top + bottom) < 0.15  # not shifted by half a pixel
     assert (dropped > 0) == (settings.get("crop") == 9)
 
 
@@ -324,7 +324,7 @@ def test_batches_are_a_function_of_seed_epoch_and_image_and_cutout_leaves_boxes(
 
 @pytest.mark.parametrize("kind", WRITERS)
 def test_formats_read_what_they_wrote(tmp_path, kind):
-    """Real-valued boxes exactly, of YOLO to a millionth of the sides."""
+    """Real-valued boxes exactly; YOLO to a millionth of the sides."""
     random = np.random.default_rng(0)
     begin = random.uniform(0, 900, (300, 2))
     rows = np.column_stack([begin, begin + random.uniform(0.1, 99, (300, 2)), random.integers(0, 3, 300)])
@@ -344,7 +344,7 @@ def test_formats_read_what_they_wrote(tmp_path, kind):
 
 
 def test_voc_counts_pixels_from_one():
-    """The first pixel alone is xmin = xmax = 1; `truncated` and what is not known is passed over."""
+    """The first pixel alone is xmin = xmax = 1; `truncated` and unknown fields are skipped."""
     box = "<bndbox><xmin>1</xmin><ymin>{}</ymin><xmax>1</xmax><ymax>4</ymax></bndbox>"
     one = (
         "<object><name>cat</name><truncated>1</truncated><part><name>head</name>"
@@ -459,7 +459,7 @@ def change_json(change, name: str = "annotations/instances.json"):
 
 
 def test_what_coco_says_beside_boxes(tmp_path):
-    """Crowds are left out and told; a polygon gives its box; the heading of Roboflow's classes is no class; images may lie deeper."""
+    """Crowds are left out and reported; a polygon gives its box; the heading of Roboflow's classes is not a class; images may be in subfolders."""
     folder = write_set(tmp_path, "coco")
 
     def change(held):
@@ -503,7 +503,7 @@ def test_what_voc_says_beside_boxes(tmp_path):
     file.write_text(file.read_text().replace("<ymin>", "<ymin>-3<!-- ").replace("</ymin>", " --></ymin>"))
     data = pbl.load_data(
         str(folder), boxes=True
-    )  # a box that begins above its image: now 0 may be one that begins left of it
+    )  # a box that starts above its image: now 0 may be one that starts left of it
     np.testing.assert_array_equal(boxes_by_name(data.everything)["2.png"], plain)
 
 
@@ -523,7 +523,7 @@ def test_competitions_hand_out_test_images_without_boxes(tmp_path):
 
 
 def test_names_are_matched_however_they_are_spelled_and_images_may_lie_on_the_disk(tmp_path, monkeypatch):
-    """macOS writes が as two letters; folders of folders, a link to one, and an image whose boxes are none."""
+    """macOS writes が as two letters; folders of folders, a link to one, and an image without boxes."""
     monkeypatch.setenv("PBL_CACHE", str(tmp_path / "cache"))
     images, boxes = draw_scenes(30)
     names = [f"病院/画像が{number}.png" for number in range(30)]
@@ -622,7 +622,7 @@ def test_canvases_have_exact_boxes_and_no_digit_on_both_sides(monkeypatch):
     assert not (train & test or train & val or val & test)
     assert [len(of) for of in drawn] == [1078, 270, 449] and sum(
         map(len, (train, val, test))
-    ) > 1700  # some are drawn alike
+    ) > 1700  # some are drawn twice
     data = pbl.load_data(lambda: source, boxes=True)
     assert data.num_classes == 10 and {of["kind"] for of in data.split["made_by"].values()} == {"official"}
     assert [len(data.images(split).names) for split in ("train", "val", "test")] == [240, 60, 100]
@@ -658,7 +658,7 @@ def keep_one_class(images, boxes):
 
 
 def make_rare(images, boxes):
-    """A training image or three alone has a dog."""
+    """Only one training image, or three, has a dog."""
     keep_one_class(images, boxes)
     data = pbl.load_data(lambda: from_boxed_arrays(images, boxes, NAMES[:2]), boxes=True)
     chosen = [
@@ -717,7 +717,7 @@ def leave_few(images, boxes):
             boxes[at] = boxes[at][:0]
 
 
-ALWAYS = {"class_boxes": "note", "empty_images": "note", "tiny_boxes": "act"}  # of the scenes as they are
+ALWAYS = {"class_boxes": "note", "empty_images": "note", "tiny_boxes": "act"}  # findings for unchanged scenes
 PLANTED = [
     (lambda *_: None, {}),
     (keep_one_class, {"absent_objects": "act"}),
@@ -807,7 +807,7 @@ def test_checks_of_labels_are_not_made_and_pictures_show_the_boxes(tmp_path):
 
 
 def text(name: str, change):
-    """Changes what stands in a file."""
+    """Changes the content of a file."""
 
     def go(folder: Path) -> None:
         file = folder / name

@@ -1,4 +1,4 @@
-"""A training that is cut off anywhere goes on as if it had not been."""
+"""A training that is interrupted at any point resumes as if it had not been interrupted."""
 
 import contextlib
 import errno
@@ -32,11 +32,11 @@ RESUME = Path(__file__).resolve().parent.parent / "experiments" / "benchmarks" /
 
 
 class PowerCut(BaseException):
-    """What no code of ours catches."""
+    """An exception that none of our code catches."""
 
 
 class Student(keras.callbacks.Callback):
-    """A callback of a student's own: plain attributes, one that depends on them, and a state of its own making."""
+    """A student's own callback: plain attributes, one that depends on them, and its own kind of state."""
 
     def __init__(self):
         super().__init__()
@@ -45,14 +45,14 @@ class Student(keras.callbacks.Callback):
     def on_epoch_end(self, epoch, logs=None):
         self.losses.append(logs["loss"])
         self.table["epochs"] += 1
-        self.smooth = 0.5 * self.smooth + np.random.random(2)  # NumPy's own random state is kept too
+        self.smooth = 0.5 * self.smooth + np.random.random(2)  # NumPy's own random state is saved too
         if len(self.losses) == 5:
             self.model.optimizer.learning_rate = 1e-4
         logs["smooth"] = float(self.smooth.sum())
 
 
 class Cut(keras.callbacks.Callback):
-    """Cuts the training off at (event, epoch, step)."""
+    """Interrupts the training at (event, epoch, step)."""
 
     at: tuple | None = None
 
@@ -131,7 +131,7 @@ def test_averages_of_weights_are_resumed_to_the_bit(tmp_path):
 
 @pytest.mark.slow
 def test_kerass_own_swap_of_averages_is_resumed_to_the_bit(tmp_path):
-    """In a notebook: at an epoch's end the averages are in the model, which the state has to say."""
+    """In a notebook: at an epoch's end the averages are in the model, which the state must record."""
     data = pbl.load_data("digits")
 
     def fit(folder):
@@ -180,12 +180,12 @@ def test_wherever_it_is_cut_off(tmp_path, uninterrupted, places):
     Cut.at = ("step", 0, 0)
     with pytest.raises(PowerCut):
         pbl.train(config, folder=tmp_path)
-    assert (tmp_path / "x" / "002").exists()  # what has ended starts anew
+    assert (tmp_path / "x" / "002").exists()  # a finished training starts again
 
 
 @pytest.fixture(scope="module")
 def file_operations():
-    """A switch: after so many operations that change a file all fail from now on, as for a process that is dead."""
+    """A switch: after `left` operations that change a file, all further ones fail, as for a process that is dead."""
     switch = {"left": None, "seen": 0}
 
     def hook(event, arguments):
@@ -203,12 +203,12 @@ def file_operations():
 
 @pytest.mark.nightly
 def test_a_save_that_breaks_off_between_any_two_file_operations(tmp_path, monkeypatch, file_operations):
-    """In the third epoch's end: best model, history and state; after each operation everything stops."""
+    """At the end of the third epoch: best model, history and state; everything stops after each operation in turn."""
     monkeypatch.setattr("pbl.training.callbacks.REST", 0)
     monkeypatch.setattr("pbl.training.callbacks.FIRST_REST", 0)
     monkeypatch.setattr("pbl.training.checkpoint.REST", 0)
     monkeypatch.setattr("pbl.training.checkpoint.FIRST_REST", 0)
-    # Some forty trainings: what writes no file is left out.
+    # About forty trainings: steps that write no file are left out.
     monkeypatch.setattr("pbl.training.data_check._check_closely", lambda *_: [])
     monkeypatch.setattr(
         "pbl.tasks.classification.OverfittingMonitor", functools.partial(pbl.OverfittingMonitor, every=0)
@@ -273,7 +273,7 @@ def test_ctrl_c_and_sigterm_wait_for_the_step(tmp_path, uninterrupted, number):
 
 @pytest.mark.slow
 def test_a_signal_before_the_first_step_and_between_two_stages_is_not_forgotten(tmp_path):
-    """Between the header and the first epoch, and at the end of the first of two stages: no step more is trained."""
+    """Between the header and the first epoch, and at the end of the first of two stages: not one more step is trained."""
     config = pbl.Config(**{**CONFIG, "callbacks": ["told"], "epochs": 2, "model": "mlp", "model_options": {}})
     moments = []
 
@@ -302,7 +302,7 @@ def test_a_signal_before_the_first_step_and_between_two_stages_is_not_forgotten(
     with pytest.raises(Paused) as stop:
         model.fit(epochs=3, **words)
     assert stop.value.is_asked and not resume.is_asked
-    assert len(model.fit(epochs=3, **words).epoch) == 3  # it is asked once
+    assert len(model.fit(epochs=3, **words).epoch) == 3  # it is asked only once
 
 
 @pytest.mark.nightly
@@ -317,7 +317,7 @@ def test_minutes_that_are_over_pause(tmp_path, uninterrupted):
 
 @pytest.mark.nightly
 def test_kill_9():
-    """The script of the full measurement, with one case and few moments."""
+    """The script of the full measurement, with one case and few interruptions."""
     words = [sys.executable, str(RESUME), "--moments", "2", "--cases", "1"]
     environment = {**os.environ, "PYTHONPATH": str(RESUME.parents[2])}
     done = subprocess.run(words, capture_output=True, text=True, env=environment)
@@ -380,7 +380,7 @@ def test_two_phases(tmp_path):
 
 
 class TwoOptimizers(keras.Model):
-    """A model with a training step of its own, random numbers of its own, and two optimizers."""
+    """A model with its own training step, its own random numbers, and two optimizers."""
 
     def __init__(self):
         super().__init__()
@@ -416,7 +416,7 @@ class TwoOptimizers(keras.Model):
 
 
 def test_in_a_fit_of_ones_own(tmp_path):
-    """A subclassed model of one's own, in a notebook: cut off, gone on with, ended, and given more epochs."""
+    """A user's own subclassed model, in a notebook: interrupted, resumed, ended, and given more epochs."""
 
     def fit(folder: Path, epochs: int, *more) -> tuple[keras.Model, keras.callbacks.History]:
         keras.utils.set_random_seed(1)
@@ -434,7 +434,7 @@ def test_in_a_fit_of_ones_own(tmp_path):
         with pytest.raises(PowerCut):
             fit(tmp_path, 4)
     model, history = fit(tmp_path, 4)
-    again, again_history = fit(tmp_path, 4)  # has ended: nothing is trained
+    again, again_history = fit(tmp_path, 4)  # it has ended: nothing is trained
     for other, its_history in [(model, history), (again, again_history)]:
         for a, b in zip(whole.get_weights(), other.get_weights(), strict=True):
             np.testing.assert_array_equal(a, b)
@@ -451,7 +451,7 @@ def test_in_a_fit_of_ones_own(tmp_path):
 
 
 class Noisy(keras.Model):
-    """As students write them: no `build`, and random numbers without a generator of their own."""
+    """A model as students write it: no `build`, and random numbers without its own generator."""
 
     def __init__(self):
         super().__init__()
@@ -480,7 +480,7 @@ class Notebook:
 
 
 def test_cells_of_a_notebook(tmp_path, capsys):
-    """A cell that is run again after Ctrl-C goes on, in the same objects or in new ones."""
+    """A cell that is run again after Ctrl-C resumes, with the same objects or with new ones."""
     whole = Notebook(tmp_path / "whole")
     expected = whole.fit()
     same = Notebook(tmp_path / "same")
@@ -507,7 +507,7 @@ def test_cells_of_a_notebook(tmp_path, capsys):
     with pytest.raises(PowerCut):
         broken.fit()
     seen = []
-    broken.model.fit(broken.data.train, epochs=2, verbose=0, callbacks=[  # a fit that has nothing to do with it
+    broken.model.fit(broken.data.train, epochs=2, verbose=0, callbacks=[  # an unrelated fit
         keras.callbacks.LambdaCallback(on_train_batch_end=lambda batch, logs: seen.append(logs["loss"]))
     ])  # fmt: skip
     assert len(seen) == 2 * 17 and len(set(seen)) == 2 * 17
@@ -559,7 +559,7 @@ def test_what_a_callback_forgets_is_said(tmp_path, capsys):
 
 
 class Recorder(keras.callbacks.Callback):
-    """Remembers an array and a list that only grow, as the monitor and the history do."""
+    """Keeps an array and a list that only grow, like the monitor and the history."""
 
     def __init__(self):
         super().__init__()
@@ -577,10 +577,10 @@ class Recorder(keras.callbacks.Callback):
 
 
 def test_a_state_is_written_once_and_what_grows_is_appended(tmp_path):
-    """At most 1.3 times weights and optimizer, two states at the most, and the same bytes an epoch in the 30th as in the 2nd."""
+    """At most 1.3 times weights and optimizer, at most two states, and the same number of bytes in the 30th epoch as in the 2nd."""
     written, seen = [], []
 
-    class Watch(keras.callbacks.Callback):  # stands before: it sees what the epoch before has kept
+    class Watch(keras.callbacks.Callback):  # comes before: it sees what the previous epoch has saved
         remembers_nothing = True
 
         def on_epoch_begin(self, epoch, logs=None):
@@ -605,13 +605,13 @@ def test_a_state_is_written_once_and_what_grows_is_appended(tmp_path):
     assert max(counts) == 2 and weights < max(sizes) < 1.3 * weights
     growth = np.diff(written[2:])
     assert growth.max() < 1.2 * growth.min() < 4000
-    _, recorder = fit(31)  # in another process
+    _, recorder = fit(31)  # as in another process
     assert [row["epoch"] for row in recorder.rows] == list(range(31)) == recorder.table[:, 0].tolist()
 
 
 @pytest.mark.slow
 def test_a_state_is_kept_no_more_often_than_costs_a_twentieth(tmp_path, monkeypatch):
-    """Of 60 epochs of a moment, where a state takes .3 s: the last alone; and where the training lasts, in between."""
+    """With 60 very short epochs, and .3 s for a state: only the last one is saved; with a long training also some in between."""
     from pbl.training import checkpoint
 
     clock, kept = [0.0], []
@@ -622,7 +622,7 @@ def test_a_state_is_kept_no_more_often_than_costs_a_twentieth(tmp_path, monkeypa
         keep(self, epoch, step, logs)
 
     def slow(*arguments, write=checkpoint._write_bytes):
-        clock[0] += 0.15  # twice a state
+        clock[0] += 0.15  # twice the time of a state
         write(*arguments)
 
     monkeypatch.setattr(ExactResume, "_keep", keep)
@@ -647,11 +647,11 @@ def test_a_state_is_kept_no_more_often_than_costs_a_twentieth(tmp_path, monkeypa
         )
         assert kept[-1][0] == 60 and len(kept) <= most
         assert 0.3 * (len(kept) - 1) <= 0.05 * 60 * seconds
-        assert most == 1 or len(kept) > most / 2  # nor much less often
+        assert most == 1 or len(kept) > most / 2  # and not much less often
 
 
 def test_the_best_weights_hold_weights_alone(tmp_path):
-    """Nothing of what Adam remembers, whatever a model calls its optimizers; and they are read as before."""
+    """Nothing that Adam stores, whatever names a model gives its optimizers; and they are read as before."""
     from pbl.models.saving import save_model
 
     for model in (keras.Sequential([keras.Input((4,)), keras.layers.Dense(30)]), TwoOptimizers()):
@@ -690,7 +690,7 @@ def flip(file: Path) -> None:
     file.write_bytes(content)
 
 
-BEST = [  # epochs of the weights, of the archive, and of the training's state; which file rots; what is then the best, and what is said
+BEST = [  # epochs of the weights, of the archive, and of the training's state; the damaged file; the best epoch then, and the message
     (5, 5, 5, None, 5, ""),
     (5, 5, 5, "best.weights.h5", 5, "best.weights.h5 is ignored, because it is damaged"),
     (5, 5, 5, "best.keras", 5, "best.keras is ignored, because it is damaged"),
@@ -708,7 +708,7 @@ BEST = [  # epochs of the weights, of the archive, and of the training's state; 
 def test_a_best_model_that_is_older_damaged_or_gone_is_noticed(
     tmp_path, capsys, weights, archive, state, rotten, best, said
 ):
-    """As of a Drive that kept one file and not the other; what is whole is used, the rest is said."""
+    """As on a Drive that kept one file and not the other; complete files are used, the rest is reported."""
     model, stored = keras.Sequential(), io.BytesIO()
     with h5py.File(stored, "w") as file:
         file["kernel"] = np.random.default_rng(0).normal(size=400)
@@ -737,7 +737,7 @@ def test_a_best_model_that_is_older_damaged_or_gone_is_noticed(
 
 @pytest.fixture(scope="module")
 def grown(tmp_path_factory):
-    """Two states, of the second and the third epoch, and the journal of both."""
+    """Two states, from the second and the third epoch, and the journal of both."""
     folder = tmp_path_factory.mktemp("grown")
     model = keras.Sequential([keras.Input((2,)), keras.layers.Dense(1)])
     model.compile("sgd", "mse")
@@ -774,7 +774,7 @@ def link_out(file: Path) -> None:
     ],
 )
 def test_a_journal_or_state_that_is_damaged_or_gone(tmp_path, capsys, grown, name, change, epoch, said):
-    """An older state of which all is whole is gone on with; never half of one."""
+    """Training resumes from an older complete state, never from an incomplete one."""
     folder = shutil.copytree(grown, tmp_path / "run" / "checkpoint")
     change(folder / name)
     newest = ExactResume(folder.parent).newest
@@ -786,7 +786,7 @@ def test_a_journal_or_state_that_is_damaged_or_gone(tmp_path, capsys, grown, nam
 
 @pytest.mark.parametrize("name", ["1.journal", "3.npz"])
 def test_a_journal_or_state_that_cannot_be_read_now_is_waited_for(tmp_path, monkeypatch, grown, name):
-    """An older state would train epochs a second time."""
+    """Resuming from an older state would train epochs a second time."""
     real, left = os.open, [1]
 
     def fail(path, *words):

@@ -1,4 +1,4 @@
-"""The command line as a person meets it."""
+"""The command line as a person uses it."""
 
 import inspect
 import json
@@ -103,7 +103,7 @@ def test_wrong_input_gets_one_line_and_writes_nothing(command, folder, line, sai
 def test_train_evaluate_predict(command, folder):
     status, out, _ = command("train", "model=mlp", "epochs=2", "model_options.widths=[32]", "experiment=mine")
     assert status == 0 and "validation accuracy" in out and "python -m pbl evaluate runs/mine/001 --split test" in out
-    assert out.count("\n") < 25  # into a file: one line an epoch
+    assert out.count("\n") < 25  # into a file: one line for each epoch
 
     status, out, err = command("evaluate", "runs/mine/001", "--split", "test", "--json")
     result = json.loads(out)
@@ -174,7 +174,7 @@ HELP = [
 
 @pytest.mark.parametrize(("name", "shown"), HELP, ids=[name for name, _ in HELP])
 def test_help_tells_types_limits_and_defaults(command, monkeypatch, name, shown):
-    """And leaves rich and typer as it found them, in Japanese too."""
+    """And leaves rich and typer unchanged, in Japanese too."""
     monkeypatch.setenv("COLUMNS", "160")
     before = inspect.signature(Table.add_column), inspect.signature(Column.__init__), dict(vars(rich_utils))
     status, out, err = command(name, "--help")
@@ -186,7 +186,7 @@ def test_help_tells_types_limits_and_defaults(command, monkeypatch, name, shown)
 
 
 def test_help_is_drawn_as_the_installed_typer_draws_it(capsys, monkeypatch):
-    """In English, where the screen is so wide that typer cuts nothing: 0.27 says nothing of a switch's type, 0.29 does."""
+    """In English, on a screen so wide that typer cuts nothing: 0.27 shows no type for a switch, 0.29 does."""
     monkeypatch.setenv("COLUMNS", "200")
     for name, command in typer.main.get_command(app).commands.items():
         context = command.make_context(name, [], resilient_parsing=True)
@@ -200,11 +200,11 @@ def test_help_is_drawn_as_the_installed_typer_draws_it(capsys, monkeypatch):
 
 @pytest.mark.nightly
 def test_my_team_survives_fresh_processes(tmp_path):
-    """Own builder, data set and callback: trained, evaluated and predicted with in processes of their own."""
+    """Own builder, data set and callback: trained, evaluated and predicted with in separate processes."""
     experiment = shutil.copy(ROOT / "experiments" / "my_team.py", tmp_path / "my_team.py")
     trained = run_process("train", str(experiment), "epochs=2", cwd=tmp_path)
     assert trained.returncode == 0, trained.stderr
-    assert trained.stderr == ""  # none of TensorFlow's chatter
+    assert trained.stderr == ""  # no output of TensorFlow
     assert pd.read_csv(tmp_path / "runs/my_team/001/history.csv")["weight_norm"].gt(0).all()
     Path(experiment).unlink()  # the run keeps its own copy
     evaluated = run_process("evaluate", "runs/my_team/001", "--json", cwd=tmp_path)
@@ -239,11 +239,11 @@ def test_check(command, tmp_path, monkeypatch):
     status, said, errors = command("check", "photos", "--leave-out", "leave_out.txt", "--out", "report")
     assert (
         status == 1 and not errors and "half.png" in said and "copies across" in said
-    )  # broken: no training can begin
+    )  # broken: no training can start
     assert {"data_check.json", "figures"} <= {path.name for path in (tmp_path / "report").iterdir()}
     names = (tmp_path / "leave_out.txt").read_text(encoding="utf-8").splitlines()
     copies = {f"train/{file.parent.name}/copy_{file.name}" for file in of_val}
-    # One of the copies came into the test split, which is cut from train here: its twin in validation is left out.
+    # One of the copies came into the test split, which is taken from train here: its twin in validation is left out.
     assert set(names) - copies == {"train/digit 0/half.png", "val/digit 0/536.png"} and len(names) == 6
 
     train = ("train", "dataset=photos", "model=mlp", "epochs=1", "--runs", tmp_path / "runs")
@@ -266,7 +266,7 @@ LONG_ROW = (
 
 @pytest.mark.parametrize("width", [60, 80, 120])
 def test_tables_break_no_number_and_no_word(monkeypatch, capsys, width):
-    """On a narrow screen each row has lines of its own; in every width all words stand there whole, and no line is wider."""
+    """On a narrow screen each row has lines of its own; at every width no word is broken, and no line is wider."""
     monkeypatch.setattr(screen, "open_console", lambda: Console(width=width, highlight=False, markup=False))
     for header, rows in (
         (HEADER, [LONG_ROW, LONG_ROW]),
@@ -361,4 +361,4 @@ def test_labels_that_a_commit_would_publish_are_told(tmp_path):
     (tmp_path / ".gitignore").write_text("holdout/\n")
     assert find_exposing_work_tree(tmp_path / "holdout" / "photos") is None
     assert find_exposing_work_tree(tmp_path / "elsewhere") == tmp_path
-    assert find_exposing_work_tree(ROOT / "holdout" / "photos") is None  # where `holdout` writes unless told otherwise
+    assert find_exposing_work_tree(ROOT / "holdout" / "photos") is None  # where `holdout` writes by default

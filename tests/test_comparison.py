@@ -74,9 +74,9 @@ def of_two(folder: Path, seeds: int = 3, difference: float = 0.08, **others):
 def plot_drawn(result):
     runs = result.runs.assign(
         device=[str(at) for at in range(len(result.runs))]
-    )  # so weights are the axis, not seconds
+    )  # so the axis shows weights, not seconds
     figure = plot_comparison(dataclasses.replace(result, runs=runs))
-    figure.canvas.draw()  # only then do ticks have their texts
+    figure.canvas.draw()  # ticks get their texts only then
     return figure
 
 
@@ -114,7 +114,7 @@ def test_two_questions(tmp_path):
 
 
 def test_a_comparison_is_read_again_in_the_readers_language(tmp_path):
-    """From the file of facts too, whose sentences are English; a template that is none of ours is not said."""
+    """From the file of facts too, whose sentences are English; a template that is not ours is not shown."""
     names = "mlp lenet5 Holm McNemar Wilson Newcombe MACs ECE MiB AUROC CPU accuracy"
     of_two(tmp_path, seeds=4, difference=0.01)
     make_run(tmp_path, 0.5, 9, status="failed")
@@ -175,7 +175,7 @@ def rewrite(run: Path, **changes) -> None:
 
 
 def test_what_is_no_further_seed(tmp_path):
-    """A copy of a run, other code under the same name and settings, probabilities that are no numbers."""
+    """A copy of a run, other code under the same name and settings, probabilities that are not numbers."""
     runs = [make_run(tmp_path, 0.9, seed, model="mine") for seed in range(4)]
     shutil.copytree(runs[0], runs[0].parent / "copy")
     rewrite(runs[3], probabilities=lambda old: np.full_like(old, np.nan))
@@ -193,7 +193,7 @@ def test_what_is_no_further_seed(tmp_path):
     )
     assert compare(find_runs([runs[0], runs[1]])).architectures["seeds"].tolist() == [
         2
-    ]  # a comment and the seed are no code
+    ]  # a comment and the seed do not count as code
 
 
 OWN = '''"""An experiment."""
@@ -249,7 +249,7 @@ BY_LOOP = OWN.replace('MODELS["mine"] = mine', 'for name in ("mine", "yours"):\n
         ("import keras\n", "import tensorflow as keras\n", True),
         ('OTHER["more"] = 2', 'OTHER["rate"] = 2', "watch"),
         ('return OTHER["rate"]', "return 3", "watch"),
-        ("\n\ndef unused", "\n\nprint(WIDTH)\n\n\ndef unused", True),  # it may do anything
+        ("\n\ndef unused", "\n\nprint(WIDTH)\n\n\ndef unused", True),  # such a statement may do anything
         ("\n\ndef unused", "\n\nfor width in range(WIDTH):\n    OTHER[width] = 1\n\n\ndef unused", True),
     ],
 )
@@ -324,7 +324,7 @@ def test_other_labels_are_refused(tmp_path):
     ("images", "verdict"), [(3, "not separated"), (350, "not separated"), (600, "equivalent: within the margin")]
 )
 def test_few_images_make_nothing_alike(tmp_path, images, verdict):
-    """Where all images are classified alike, up to 4 in n of others may not be."""
+    """If all images are classified the same, up to 4 in n of other images may not be."""
     for seed in range(3):
         for model in ("mlp", "lenet5"):
             run = make_run(tmp_path, 0.9, seed, model=model)
@@ -351,7 +351,7 @@ def test_holm_counts_all_pairs_of_models_though_the_best_alone_is_shown(tmp_path
 
 
 def test_areas_of_one_prove_no_more_than_the_rarer_kind():
-    """Perfect detectors, of which no image tells two apart: with ten anomalies other images may, by up to four of them."""
+    """Perfect detectors that no image distinguishes: with ten anomalies, up to four other ones may."""
     perfect = {name: np.ones((3, 200)) for name in "ab"}
     table, _ = _compare_architectures(perfect, {"a": False, "b": False}, None, 0.1, 10)
     assert table.loc[0, ["difference", "low", "high"]].tolist() == [0, -0.4, 0.4]
@@ -401,7 +401,7 @@ def test_what_else_must_be_said(tmp_path):
         assert part in text, part
     labels = set(result.architectures["architecture"])
     assert {"mlp learning_rate=0.001", "mlp learning_rate=0.5", "efficientnet_transfer"} == labels
-    # Pre-trained and from scratch: told in one table, never subtracted.
+    # Pre-trained and from scratch: shown in one table, never subtracted.
     assert not (set(result.pairs["first"]) | set(result.pairs["second"])) & {"efficientnet_transfer"}
     assert len(result.runs) == 13 and result.runs["reason"].ne("").sum() == 4
     assert (
@@ -478,7 +478,7 @@ def test_training_for_a_comparison(tmp_path, capsys, monkeypatch):
 
 
 def test_costs_are_measured_by_this_package_from_any_folder(trained_run, tmp_path, monkeypatch):
-    """The process that measures finds `pbl`, and beside it no `statistics` but Python's: it gets so far as to miss the run."""
+    """The process that measures finds `pbl`, and only Python's own `statistics`: it gets as far as not finding the run."""
     monkeypatch.chdir(tmp_path)
     run = load_run(shutil.copytree(trained_run.path, tmp_path / "run"))
     shutil.rmtree(run.path)
@@ -489,7 +489,7 @@ def test_costs_are_measured_by_this_package_from_any_folder(trained_run, tmp_pat
 @pytest.mark.slow
 @pytest.mark.skipif(not Path("/proc/self/status").exists(), reason="needs Linux's /proc")
 def test_peak_memory_is_not_that_of_the_process_that_asked():
-    """Linux's ru_maxrss is handed on to a child."""
+    """On Linux a child inherits ru_maxrss."""
     asks = "import sys, subprocess; held = bytearray(2**30); subprocess.run([sys.executable, '-c', sys.argv[1]])"
     told = "from pbl.measurement import _peak_mib; print(_peak_mib())"
     done = subprocess.run([sys.executable, "-c", asks, told], capture_output=True, text=True, check=True)
@@ -530,6 +530,6 @@ def test_folds_are_pooled_and_each_image_is_judged_once(tmp_path):
     lacking = compare([run for run in runs if (run.config.seed, run.config.fold) != (0, 3)])
     assert lacking.runs["reason"].astype(str).str.contains("the folds 3 of its cross-validation are missing").sum() == 8
     assert lacking.architectures["seeds"].tolist() == [2, 2]
-    # Runs of the same fold stand beside each other as ever.
+    # Runs of the same fold are compared with each other as usual.
     one = compare([run for run in runs if run.config.fold == 0])
     assert one.images == N // 5 and len(one.models)

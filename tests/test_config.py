@@ -68,7 +68,7 @@ def test_options_are_merged(tmp_path):
     file.write_text(
         "from pbl import Config\nconfig = Config(model='mlp', model_options={'widths': [8], 'dropout': 0.1})\n"
     )
-    other = load_experiment(file, ["model=resnet20"])  # whose options are its own
+    other = load_experiment(file, ["model=resnet20"])  # with its own options
     assert other.model_options == {}
     assert load_experiment(file, ["model=mlp"]).model_options == {"widths": [8], "dropout": 0.1}
     config = load_experiment(file, ["model_options.dropout=0.5"])
@@ -81,7 +81,7 @@ def test_augmentation_is_merged(tmp_path):
     file = tmp_path / "mine.py"
     file.write_text("from pbl import Config\nconfig = Config(augmentation={'flip': True, 'crop': 4})\n")
     assert load_experiment(file, ["augmentation.crop=2"]).augmentation == {"flip": True, "crop": 2}
-    assert load_experiment(file, ["augmentation={}"]).augmentation == {}  # given as a whole: as it is given
+    assert load_experiment(file, ["augmentation={}"]).augmentation == {}  # given as a whole, it is used unchanged
     with pytest.raises(InputError, match=r"there is no 'rotate'\. Did you mean 'rotation'"):
         load_experiment(file, ["augmentation.rotate=3"])
 

@@ -1,4 +1,4 @@
-"""Contrastive learning: the loss against a direct form, probes and pairs against independent ones, planted faults, the whole of a run."""
+"""Contrastive learning: the loss against a direct form, probes and pairs against independent ones, planted faults, a complete run."""
 
 import json
 import math
@@ -50,7 +50,7 @@ SETTINGS = {
 
 
 def compute_directly(z: np.ndarray, alike: np.ndarray, temperature: float) -> float:
-    """Khosla et al. 2020, equation 2, sum by sum; with two of each number Chen et al. 2020, equation 1."""
+    """Khosla et al. 2020, equation 2, sum by sum; with two of each kind Chen et al. 2020, equation 1."""
     total = 0.0
     for i in range(len(z)):
         others = [a for a in range(len(z)) if a != i]
@@ -67,7 +67,7 @@ def test_the_loss_is_what_the_papers_write(alike, temperature):
     z /= np.linalg.norm(z, axis=1, keepdims=True)
     found = float(contrastive_loss(keras.ops.cast(z, "float32"), keras.ops.convert_to_tensor(alike), temperature))
     assert found == pytest.approx(compute_directly(z, alike, temperature), rel=1e-6)
-    one_point = keras.ops.ones((14, 1))  # nothing is told apart
+    one_point = keras.ops.ones((14, 1))  # nothing can be distinguished
     assert float(contrastive_loss(one_point, keras.ops.convert_to_tensor(alike), temperature)) == pytest.approx(
         math.log(13)
     )
@@ -105,7 +105,7 @@ ENCODERS = (
 
 @pytest.mark.parametrize("name", [*ENCODERS, pytest.param("vit_tiny", marks=pytest.mark.nightly), pytest.param("googlenet", marks=pytest.mark.nightly)])  # fmt: skip
 def test_any_classifier_is_cut_before_its_last_layer(name, tmp_path):
-    """The features, through the classifier's own last layer, are its very outputs; and the model is read back."""
+    """The features, passed through the classifier's own last layer, give exactly its outputs; and the model is read back."""
     options = {"encoder_options": {"depth": 2}} if name == "vit_tiny" else {}
     model = models.build("simclr", (32, 32, 3), 5, encoder=name, **options)
     classifier = models.build(name, (32, 32, 3), 5, **options.get("encoder_options", {}))
@@ -128,7 +128,7 @@ def test_any_classifier_is_cut_before_its_last_layer(name, tmp_path):
 @pytest.mark.parametrize("precision", ["float32", "mixed_bfloat16", "mixed_float16"])
 @pytest.mark.parametrize("name", ["simclr", "supcon"])
 def test_odd_batches_in_any_precision(name, precision):
-    """Seven images, and one alone; the loss is float32 and a number."""
+    """Seven images, and a single one; the loss is a finite float32."""
     with pbl.training.performance.precision(precision):
         model = models.build(name, (8, 8, 1), 3, encoder="small_cnn", encoder_options={"filters": 4}, hidden=8)
     model.compile(keras.optimizers.Adam(1e-3))
@@ -249,11 +249,11 @@ def test_rates_of_pairs():
 
 @pytest.mark.nightly
 def test_the_interval_over_identities_holds():
-    """Twenty identities, drawn anew: the interval has the rate of very many in some nine of ten cases; one over pairs would not."""
+    """Twenty identities, drawn again: the interval contains the rate of very many in about nine of ten cases; an interval over pairs would not."""
 
     def draw(random, persons):
         labels = np.repeat(np.arange(persons), 8)
-        noise = random.uniform(0.3, 1.5, persons)[labels, None]  # some are easy
+        noise = random.uniform(0.3, 1.5, persons)[labels, None]  # some identities are easy
         return random.normal(size=(persons, 6))[labels] + noise * random.normal(size=(len(labels), 6)), labels
 
     truth = np.mean([judge_pairs(make_pairs(*draw(np.random.default_rng(99 + at), 250)), samples=0)[0]["metrics"]["eer"] for at in range(4)])  # fmt: skip
@@ -281,11 +281,11 @@ def test_pixels_are_shrunk_by_blocks():
     assert shrink_pixels(pixels[:, :28, :28]).shape == (3, 28 * 28 * 3)
 
 
-# Verdicts
+# Findings
 
 
 def plant(kind: str, seed: int = 0) -> dict:
-    """Metrics of features with a known worth: of 4,000 training images and 2,000 others, of 5 classes."""
+    """Metrics of features of known quality: of 4,000 training images and 2,000 others, with 5 classes."""
     random = np.random.default_rng(seed)
     labels = np.arange(6_000) % 5
     centres = random.normal(size=(5, 20))
@@ -344,7 +344,7 @@ def test_differences_are_paired():
     better[np.flatnonzero(~base)[:25]] = True
     found = compare_arms(better[None], base[None])
     assert found["value"] == pytest.approx(0.025) and found["low"] > 0.01
-    assert compare_arms(better[None], base[None][:, ::-1])["low"] < 0  # not of the same images: hardly told apart
+    assert compare_arms(better[None], base[None][:, ::-1])["low"] < 0  # not on the same images: hardly distinguished
 
 
 # Runs
@@ -352,7 +352,7 @@ def test_differences_are_paired():
 
 @pytest.mark.parametrize(("model", "precision"), [("simclr", "mixed_float16"), pytest.param("supcon", "float32", marks=pytest.mark.nightly)])  # fmt: skip
 def test_a_training_is_resumed_to_the_bit(tmp_path, model, precision):
-    """Cut off within an epoch: both views, weights, optimizer, what the monitor saw, the judgement."""
+    """Interrupted within an epoch: both views, weights, optimizer, what the monitor measured, the evaluation."""
     CALLBACKS["cut"] = Cut
     config = pbl.Config(**SETTINGS).replace(
         callbacks=["cut"], model=model, precision=precision, checkpoint_minutes=1e-6
@@ -411,12 +411,12 @@ def test_a_run_from_training_to_pairs(trained, tmp_path, command):
     status, _, told = command("predict", run.path, tmp_path / "0.png")
     assert status == 2 and "two or more" in told and told.count("\n") == 1
 
-    # The same file is no find, the same pixels in another one are; the order is that of cosines computed here.
+    # The same file is not found for itself, the same pixels in another file are; the order is that of cosines computed here.
     words = ("search", run.path, tmp_path / "0.png", "--in", tmp_path)
     status, out, _ = command(
         *words, "--most", "2", "--csv", tmp_path / "found.csv", "--out", tmp_path / "out" / ".." / "found.png", "--json"
     )
-    assert status == 2  # a folder that is not there
+    assert status == 2  # a folder that does not exist
     status, out, _ = command(
         *words, "--most", "2", "--csv", tmp_path / "found.csv", "--out", tmp_path / "pair.png", "--json"
     )
@@ -460,7 +460,7 @@ def test_the_encoder_goes_to_a_classifier(trained, tmp_path):
     model, _ = pbl.training.build.build_and_compile(whole, data)
     for weight, given in zip(list_body_weights(model), theirs, strict=True):
         np.testing.assert_array_equal(weight.numpy(), given)
-    # Of a folder that was copied in part the weights are older than the run says: they are not taken.
+    # In a folder that was copied in part the weights are older than the run says: they are not used.
     shutil.copytree(trained.path, tmp_path / "half")
     half = pbl.load_run(tmp_path / "half")
     half.update_environment(best_epoch=99)

@@ -54,7 +54,7 @@ HALF = np.dstack([COLOUR, np.where(np.arange(20) < 10, 0, 255) * np.ones((12, 1)
 def test_every_kind_of_image(content, expected):
     image = decode_image(content, "it")
     assert image.dtype == np.uint8 and image.ndim == 3
-    if expected is None:  # an animation: its first frame, grey or as a palette of greys
+    if expected is None:  # an animation: its first frame, grey or with a palette of greys
         np.testing.assert_array_equal(image, np.broadcast_to(GRADIENT[..., None], image.shape))
     else:
         np.testing.assert_array_equal(image, expected)
@@ -65,7 +65,7 @@ def chunk(kind: bytes, body: bytes, checksum: bytes | None = None) -> bytes:
 
 
 def with_damaged_metadata() -> dict[str, tuple[bytes, bool]]:
-    """Image files whose pixels are whole; and whether they are turned by an orientation that can be read."""
+    """Image files whose pixels are complete; and whether they are turned by an orientation that can be read."""
     png, jpeg = (encode(Image.fromarray(COLOUR), kind) for kind in ("PNG", "JPEG"))
     tags = struct.pack("<HHIHH", 0x112, 3, 1, 6, 0) + struct.pack("<HHII", 0x11A, 10, 1, 38)  # XResolution -1/0
     exif = b"Exif\0\0II*\0" + struct.pack("<IH", 8, 2) + tags + struct.pack("<I", 0) + struct.pack("<ii", -1, 0)
@@ -112,7 +112,7 @@ def test_images_with_damaged_metadata_are_noted():
         (encode(Image.fromarray(COLOUR[..., 0].astype(np.int32)), "TIFF"), "32 bits a pixel"),
         (b"\0\0\0\x18ftypheic\0\0\0\0", "HEIC"),
         (b"\0\0\0\x18ftypmsf1\0\0\0\0", "HEIC"),
-        (b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 9 9\n", "not an image"),  # never handed to another program
+        (b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 9 9\n", "not an image"),  # never passed to another program
         (encode(Image.fromarray(GRADIENT), "PPM").replace(b"20 12", b"20000 20000"), "million pixels"),
     ],
 )
@@ -168,7 +168,7 @@ def test_a_large_group_of_copies_does_not_upset_the_shares():
     hashes = ["copy"] * 50 + [f"{number:02d}" for number in range(50)]
     for seed in range(6):
         assert hold_out(hashes, np.zeros(100, int), 0.3, seed, "test").sum() == 30
-    assert hold_out(["a"] * 3 + ["b"] * 3, np.zeros(6, int), 0.3, 0, "test").sum() == 3  # nothing but copies
+    assert hold_out(["a"] * 3 + ["b"] * 3, np.zeros(6, int), 0.3, 0, "test").sum() == 3  # only copies
 
 
 def test_digits():
@@ -190,7 +190,7 @@ def test_train_is_shuffled_anew_by_its_seed_and_val_is_not():
         ]
 
     first = orders(0)
-    tf.random.set_seed(7)  # the order is the data's own: TensorFlow's global seed has no part in it
+    tf.random.set_seed(7)  # the order comes from the data: TensorFlow's global seed has no effect on it
     again, other = orders(0), orders(1)
     assert first == again
     assert first[0] != first[1] and sorted(first[0]) == sorted(first[1])

@@ -1,4 +1,4 @@
-"""The page on which runs are tried: its answers are those of `predict`, wrong input is told in a line, a browser shows it all."""
+"""The page for trying runs: its answers are those of `predict`, wrong input is reported in one line, a browser shows it all."""
 
 import base64
 import io
@@ -34,7 +34,7 @@ ROOT = Path(__file__).resolve().parent.parent
     "stroke", [[(30, 30, 60, 200)], [(200, 180, 390, 220)], [(10, 300, 380, 310), (10, 100, 40, 310)]]
 )
 def test_a_sketch_gets_the_form_of_mnist(size, stroke):
-    """The box that it fills, and where its centre of mass lies, by what was drawn wherever that was."""
+    """The box that it fills, and the position of its centre of mass, whatever was drawn and wherever."""
     picture = Image.new("L", (400, 400), 255)
     for box in stroke:
         ImageDraw.Draw(picture).rectangle(box, fill=0)
@@ -43,7 +43,7 @@ def test_a_sketch_gets_the_form_of_mnist(size, stroke):
     rows, columns = (np.flatnonzero(drawn[..., 0].any(axis=axis)) for axis in (1, 0))
     sides = np.array([np.ptp(rows) + 1, np.ptp(columns) + 1])
     boxes = np.array([round(side * BOX) for side in size])
-    assert (sides <= boxes).all() and (sides == boxes).any()  # as large as the box lets it be
+    assert (sides <= boxes).all() and (sides == boxes).any()  # as large as the box allows
     left, top, right, bottom = np.array(stroke).T
     drawn_sides = np.array([bottom.max() - top.min() + 1, right.max() - left.min() + 1])
     assert (abs(sides - drawn_sides * (boxes / drawn_sides).min()) <= 1).all()  # its proportions are kept
@@ -56,14 +56,14 @@ def test_a_sketch_gets_the_form_of_mnist(size, stroke):
 
 
 def test_a_digit_of_mnist_comes_through_the_pad_as_it_was(shared_data):
-    """An independent reference: digits that were fitted and centred by MNIST's makers, drawn large and anywhere on the pad, come back unchanged."""
+    """An independent reference: digits that MNIST's makers fitted and centred, drawn large and anywhere on the pad, come back unchanged."""
     digits = np.load(shared_data / "mnist.npz")["x_test"][:200]
     same = 0
     for digit in digits:
         large = np.asarray(Image.fromarray(digit).resize((336, 336), Image.Resampling.NEAREST))
         moved = np.roll(np.pad(large, 60), (37, -21), axis=(0, 1))
         same += np.array_equal(fit_sketch(moved, (28, 28))[..., 0], digit)
-    assert same >= 180, same  # of 45 if the centre were taken half a pixel aside
+    assert same >= 180, same  # about 45 if the centre were half a pixel off
 
 
 def test_an_empty_sketch_is_told():
@@ -81,7 +81,7 @@ def opened(trained_run):
 
 @pytest.fixture
 def digit(tmp_path):
-    """A file of another size than the run's, so that cropping and scaling are on the way."""
+    """A file of another size than the run's, so that it must be cropped and scaled."""
     picture = Image.new("L", (60, 90))
     ImageDraw.Draw(picture).line([(20, 20), (40, 20), (25, 70)], fill=255, width=9)
     picture.save(tmp_path / "digit.png")
@@ -89,7 +89,7 @@ def digit(tmp_path):
 
 
 def test_the_page_says_what_predict_says(opened, trained_run, digit):
-    """To the last bit; and its bars are the run's temperature applied to that."""
+    """To the last bit; and its bars are these probabilities with the run's temperature applied."""
     answer = opened.ask(digit)
     table = pbl.predict(trained_run, digit)
     names = [f"p({name})" for name in opened.class_names]
@@ -125,7 +125,7 @@ def test_a_sketch_and_an_example_go_the_way_of_predict(opened, trained_run, tmp_
 
 
 def test_the_nearest_training_image_of_one_is_itself(opened, tmp_path):
-    """And the run says that it was trained on it."""
+    """And the page says that the run was trained on it."""
     images = opened.data.images("train")
     (tmp_path / "known.png").write_bytes(write_png(images.pixels[5]))
     answer = opened.ask(tmp_path / "known.png")
@@ -226,7 +226,7 @@ def test_what_cannot_be_shown_is_told(trained_run, command, tmp_path, write_run,
     assert status == 2 and "--port 70000" in error
     status, _, error = command("demo", trained_run.path, "--trust", "--no-code")
     assert status == 2 and "not both" in error
-    monkeypatch.setitem(sys.modules, "gradio", None)  # as where it is not installed
+    monkeypatch.setitem(sys.modules, "gradio", None)  # as if it were not installed
     status, _, error = command("demo", trained_run.path)
     assert status == 2 and error.strip().splitlines()[-1] == 'pbl: demo needs Gradio, which is not installed. Run: pip install "gradio"'  # fmt: skip
     run = pbl.load_run(write_run("own/001", None, task="own"))
@@ -242,7 +242,7 @@ def test_the_command_line_and_the_package_import_no_gradio():
 
 @pytest.fixture(scope="module")
 def serve(trained_run, tmp_path_factory):
-    """Starts the command in a process of its own; returns its address, its process and the folder of its temporary files."""
+    """Starts the command in a separate process; returns its address, its process and the folder of its temporary files."""
     pytest.importorskip("gradio", reason="needs Gradio: pip install gradio")
     started = []
 
@@ -274,7 +274,7 @@ def serve(trained_run, tmp_path_factory):
 
 
 def listens_on(port: int) -> set[str]:
-    """The addresses on which this machine listens at a port, as the kernel tells them."""
+    """The addresses on which this machine listens at a port, from the kernel."""
     found = set()
     for name, loopback in (("tcp", "0100007F"), ("tcp6", "0" * 24 + "01000000")):
         for line in Path(f"/proc/net/{name}").read_text().splitlines()[1:]:
@@ -319,7 +319,7 @@ def browser():
 @pytest.mark.slow
 @pytest.mark.parametrize(("language", "width"), [("en", 1280), ("ja", 390)])
 def test_the_page_in_a_browser(serve, browser, digit, tmp_path, language, width):
-    """Upload, wrong files, an empty sketch, a sketch, the webcam refused, an example: lines in one language, and nothing from elsewhere."""
+    """Upload, wrong files, an empty sketch, a sketch, the webcam refused, an example: lines in one language, and nothing loaded from elsewhere."""
     address, process, folder = serve(language)
     words = {
         "en": ("is not an image", "not an image that can be read", "The pad is empty", "The webcam cannot be used", "Ask the network"),
@@ -331,7 +331,7 @@ def test_the_page_in_a_browser(serve, browser, digit, tmp_path, language, width)
     page = context.new_page()
     foreign = []
 
-    def note(request) -> None:  # what the page's own policy stopped did not leave the browser
+    def note(request) -> None:  # requests that the page's own policy stopped did not leave the browser
         if not (request.url.startswith((address, "data:", "blob:")) or request.failure == "csp"):
             foreign.append(request.url)
 
@@ -360,7 +360,7 @@ def test_the_page_in_a_browser(serve, browser, digit, tmp_path, language, width)
         page.mouse.move(box["x"] + at[0] * box["width"], box["y"] + at[1] * box["height"], steps=5)
         page.mouse.up() if move else page.mouse.down()
     page.get_by_role("button", name=words[4]).click()
-    line.wait_for(timeout=30_000)  # there is none beside a problem
+    line.wait_for(timeout=30_000)  # there is none next to a problem
     assert problem.count() == 0 and line.inner_text() in set("0123456789")
     tabs.nth(2).click()
     page.locator(".pbl-gallery .thumbnail-item").first.click()

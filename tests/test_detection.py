@@ -1,4 +1,4 @@
-"""Detection: average precision beside pycocotools, counts by plain loops, and the centre network with its loss by NumPy."""
+"""Detection: average precision compared with pycocotools, counts by plain loops, and the centre network with its loss in NumPy."""
 
 import contextlib
 import io
@@ -34,7 +34,7 @@ NOTHING = [0, 0, 0, 0, -1]
 
 
 def draw_case(seed: int) -> tuple[np.ndarray, np.ndarray, int]:
-    """Images with crowds and with nothing, boxes beside the true ones and of other classes, equal scores, absent classes, more than 100."""
+    """Images with crowds and with nothing, boxes next to the true ones and of other classes, equal scores, absent classes, more than 100 boxes."""
     random = np.random.default_rng(seed)
     n, classes, most = int(random.integers(1, 9)), int(random.integers(1, 5)), int(random.integers(1, 12))
     most_found = 260 if seed % 10 == 0 else int(random.integers(1, 30))
@@ -68,7 +68,7 @@ def draw_case(seed: int) -> tuple[np.ndarray, np.ndarray, int]:
 
 
 def ask_coco(truth: np.ndarray, found: np.ndarray, classes: int) -> np.ndarray:
-    """`float [classes, 10]` by pycocotools; NaN where it has -1."""
+    """`float [classes, 10]` by pycocotools; NaN for its -1."""
     from pycocotools.coco import COCO
     from pycocotools.cocoeval import COCOeval
 
@@ -98,13 +98,13 @@ def test_average_precision_is_that_of_pycocotools():
     for seed in range(200):
         truth, found, classes = draw_case(seed)
         if not (found[..., 4] >= 0).any():
-            continue  # pycocotools reads no empty list
+            continue  # pycocotools does not read an empty list
         expected = ask_coco(truth, found, classes)
         matches = match(truth, found, classes)
         np.testing.assert_allclose(compute_average_precision(matches), expected, atol=1e-12, err_msg=str(seed))
         absent += np.isnan(expected).any()
         cut += len(matches.image) < (found[..., 4] >= 0).sum()
-    assert absent > 20 and cut > 2  # both cases were there
+    assert absent > 20 and cut > 2  # both cases occurred
 
 
 def test_average_precision_by_hand():
@@ -117,7 +117,7 @@ def test_average_precision_by_hand():
     assert np.isnan(table[1]).all()  # a class that no image has
     judged, _ = judge_boxes(truth, found, ["a", "b"], 0.75)
     assert judged["map50"] == table[0, 0] and judged["classes"][1]["ap50"] is None
-    assert judged["map50_interval"] is None  # of one image nothing is known
+    assert judged["map50_interval"] is None  # with one image nothing is known
     nothing, _ = judge_boxes(truth[:, 3:], found[:, :0], ["a", "b"], 0.5)
     assert nothing["map50"] is None and nothing["at_threshold"]["right_count"] == 1
     assert judge_boxes(truth, found[:, :0], ["a", "b"], None)[0]["map50"] == 0
@@ -126,7 +126,7 @@ def test_average_precision_by_hand():
 
 
 def test_the_interval_is_that_of_images_left_out_and_drawn_anew():
-    """Each image is left out, and each sample drawn, by matching these very images once more."""
+    """Each image is left out, and each sample drawn, by matching exactly these images again."""
     truth, classes = np.concatenate([draw_case(seed)[0][:, :1] for seed in range(2, 40, 4)]), 4
     random = np.random.default_rng(0)
     found = np.concatenate([truth, random.random((*truth.shape[:2], 1))], axis=-1).astype(np.float32)
@@ -140,7 +140,7 @@ def test_the_interval_is_that_of_images_left_out_and_drawn_anew():
     without = np.array([measure(np.delete(everything, at)) for at in range(n)])
     values = split_map(matches)
     assert values.mean() == pytest.approx(whole) and np.diff(values) == pytest.approx(-(n - 1) * np.diff(without))
-    # The jackknife's standard error (Efron and Stein 1981), Student's quantile, and the mean of samples that were drawn.
+    # The jackknife's standard error (Efron and Stein 1981), Student's quantile, and the mean of the drawn samples.
     error = np.sqrt((n - 1) / n * ((without - without.mean()) ** 2).sum())
     drawn = np.random.default_rng(3).multinomial(n, np.full(n, 1 / n), size=60)
     bias = np.mean([measure(np.repeat(everything, counts)) for counts in drawn]) - whole
@@ -213,7 +213,7 @@ def test_images_without_objects_are_counted_apart():
 
 
 def test_finders_that_see_no_image():
-    """Of three digits at one place and one elsewhere: the mean of the three, and with that of the one below it."""
+    """With three digits at one place and one elsewhere: the mean of the three, and also the single one below it."""
     boxes = [[0, 0, 8, 8, 1], [2, 0, 8, 8, 1], [1, 0, 8, 8, 1], [40, 40, 60, 60, 1]]
     truth = np.array([[box] for box in boxes], np.float32)
     made = make_baselines(truth, (64, 64), 2, 3)
@@ -227,7 +227,7 @@ def test_finders_that_see_no_image():
 
 
 def decode_by_loops(maps: np.ndarray, size: tuple[int, int]) -> list[tuple]:
-    """All peaks of an image, by falling score."""
+    """All peaks of an image, by decreasing score."""
     rows, columns, channels = maps.shape
     found = []
     for row in range(rows):
@@ -240,15 +240,15 @@ def decode_by_loops(maps: np.ndarray, size: tuple[int, int]) -> list[tuple]:
                     sides = x - 2 * max(width, 0), y - 2 * max(height, 0), x + 2 * max(width, 0), y + 2 * max(height, 0)
                     cut = [min(max(side, 0), size[1 - at % 2]) for at, side in enumerate(sides)]
                     found.append((*cut, kind, heat))
-    return sorted(found, key=lambda box: -box[5])  # stable: of equal ones the first cell, then the first class
+    return sorted(found, key=lambda box: -box[5])  # stable: among equal ones the first cell, then the first class
 
 
 @pytest.mark.parametrize(("rows", "columns", "classes"), [(5, 7, 2), (16, 16, 10), (30, 20, 3)])
 def test_boxes_are_the_peaks_of_the_heat(rows, columns, classes):
-    """Equal heat side by side too; fewer than 100 are filled up with nothing; boxes are cut to the image."""
+    """Also equal heat side by side; fewer than 100 are padded with empty rows; boxes are cut at the image."""
     random = np.random.default_rng(rows)
     maps = random.random((3, rows, columns, classes + 4)).astype(np.float32)
-    maps[..., :classes] = maps[..., :classes].round(2)  # many are equal
+    maps[..., :classes] = maps[..., :classes].round(2)  # so many values are equal
     maps[1, ..., :classes] = 0.0
     maps[..., classes : classes + 2] = 8 * maps[..., classes : classes + 2] - 1
     size = 4 * rows - 1, 4 * columns - 2
@@ -263,7 +263,7 @@ def test_boxes_are_the_peaks_of_the_heat(rows, columns, classes):
 
 
 def draw_boxes(seed: int, n: int = 3, most: int = 6, classes: int = 3) -> np.ndarray:
-    """Boxes within 32x24 pixels: an empty image, boxes without area, two centres in one cell, two of a class side by side."""
+    """Boxes within 32x24 pixels: an empty image, boxes without area, two centres in one cell, two of a class next to each other."""
     random = np.random.default_rng(seed)
     corner = random.random((n, most, 2)) * (10, 16)
     boxes = np.concatenate([corner, corner + 1 + 12 * random.random((n, most, 2)), random.integers(0, classes, (n, most, 1))], axis=-1)  # fmt: skip
@@ -302,7 +302,7 @@ def compute_loss_by_loops(boxes: np.ndarray, maps: np.ndarray, overlap: float) -
 
 
 def search_radius(width: float, height: float, overlap: float) -> float:
-    """The largest r for which all ways of moving both corners by r leave that IoU."""
+    """The largest r for which every way of moving both corners by r keeps that IoU."""
 
     def worst(r: float) -> float:
         least = 1.0
@@ -356,7 +356,7 @@ def test_the_slopes_of_the_loss_are_those_of_small_steps():
         there[place] += 1e-6
         back[place] -= 1e-6
         assert slopes[place] == pytest.approx((float(loss(boxes, there)) - float(loss(boxes, back))) / 2e-6, abs=1e-6)
-    for heat in (0.0, 1.0, 1e-20):  # as sigmoids of float32 are
+    for heat in (0.0, 1.0, 1e-20):  # values that sigmoids have in float32
         maps[..., :3] = heat
         assert np.isfinite(find_slopes(boxes, maps.astype(np.float32))).all()
         assert np.isfinite(float(CenterLoss()(boxes, maps.astype(np.float32))))
@@ -381,7 +381,7 @@ def draw_squares(n: int, most: int = 3, side: int = 32, seed: int = 0) -> tuple[
     ["float32", *(pytest.param(name, marks=pytest.mark.nightly) for name in ("mixed_bfloat16", "mixed_float16"))],
 )
 def test_images_without_boxes_leave_finite_weights(policy):
-    """200 steps, and none of the images shows anything."""
+    """200 steps with images that show nothing."""
     before = keras.config.dtype_policy()
     keras.config.set_dtype_policy(policy)
     try:
@@ -447,7 +447,7 @@ def test_plain_keras_saves_loads_fits_and_predicts_it(trained, tmp_path):
     [((37, 50, 3), {}), ((20, 16, 1), {"depth": 2}), ((50, 37, 3), {"encoder": "resnet20"}), pytest.param((40, 70, 1), {"encoder": "efficientnetv2_transfer"}, marks=pytest.mark.nightly)],
 )  # fmt: skip
 def test_images_of_any_shape_and_borrowed_left_sides(shape, options):
-    """The maps have a cell for each 4x4 pixels that were begun; the heat starts at .1."""
+    """The maps have one cell for every 4x4 pixels, rounded up; the heat starts at .1."""
     model = pbl.models.build("center_net", shape, 3, width=4, **options)
     images = np.random.default_rng(0).integers(0, 256, (2, *shape), np.uint8)
     maps = np.asarray(model(images))

@@ -1,4 +1,4 @@
-"""A run of detection from its data to its boxes, through the commands that a student gives; and what its diagnosis says."""
+"""A run of detection from its data to its boxes, with the commands that a student uses; and what its diagnosis says."""
 
 import copy
 import json
@@ -51,7 +51,7 @@ def test_a_run_from_training_to_prediction(trained, tmp_path, command):
     assert {file.stem for file in (run.path / "figures").glob("*.png")} >= {"boxes_val", "learning_curves"}
 
     status, out, _ = command("evaluate", run.path, "--split", "test", "--json")
-    assert status == 0 and json.loads(out)["threshold"] == found["threshold"]  # that of validation
+    assert status == 0 and json.loads(out)["threshold"] == found["threshold"]  # the one from validation
     status, out, _ = command("evaluate", run.path, "--require", "map50>=2")
     assert status == 1 and "right count" in out and "the mean box" in out
     assert {"boxes_val", "precision_recall_val", "thresholds_val"} <= {
@@ -66,7 +66,7 @@ def test_a_run_from_training_to_prediction(trained, tmp_path, command):
         assert command(*words)[0] == 0, words
     assert "枠" in (run.path / "report.html").read_text(encoding="utf-8")
 
-    # In the image's own pixels: twice as large as the network sees it, and padded, boxes are twice as large.
+    # In the image's own pixels: if the image is twice as large as the network's input, and padded, boxes are twice as large.
     pixels = val.pixels[:4, ..., 0]
     for number, image in enumerate(pixels):
         Image.fromarray(image).save(tmp_path / f"{number}.png")
@@ -128,7 +128,7 @@ def few_canvases_pixels():
 
 @pytest.mark.slow
 def test_it_goes_on_after_a_cut_and_ends_the_same(tmp_path, monkeypatch):
-    """Cut off within an epoch: weights, what the monitor saw, the judgement, each box."""
+    """Interrupted within an epoch: weights, what the monitor measured, the evaluation, each box."""
     monkeypatch.setitem(pbl.DATASETS, "few_canvases", few_canvases)
     monkeypatch.setitem(CALLBACKS, "cut", Cut)
     config = pbl.Config(
@@ -233,7 +233,7 @@ def change(**values):
         (change(difference={"baseline": "mean_boxes", "value": -0.1, "low": -0.15, "high": -0.05}), ["learned_nothing"]),
         (change(difference={"baseline": "mean_boxes", "value": 0.01, "low": -0.05, "high": 0.06}), ["no_better_than_baseline"]),
         (change(training__gap={"value": 0.2, "low": 0.15, "high": 0.25}), ["overfitting"]),
-        (change(training__gap={"value": 0.2, "low": 0.01, "high": 0.4}), ["healthy"]),  # not sure
+        (change(training__gap={"value": 0.2, "low": 0.01, "high": 0.4}), ["healthy"]),  # not significant
         (change(training__map50=0.5), ["underfitting"]),
         (change(boxes__classes=[{**HEALTHY["boxes"]["classes"][0], "ap50": of, "name": name} for name, of in (("a", 0.9), ("b", 0.0))]), ["class_never_found"]),
         (change(boxes__at_threshold__empty_with_boxes=20), ["false_boxes"]),

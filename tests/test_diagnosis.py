@@ -1,4 +1,4 @@
-"""Each rule of the diagnosis on signals that are made for it, and each of them on signals that just miss it."""
+"""Each rule of the diagnosis on signals made for it, and on signals that just miss it."""
 
 import ast
 import dataclasses
@@ -24,12 +24,10 @@ from pbl.errors import InputError
 
 
 def side(labels: np.ndarray, losses: list[float], accuracies: list[float], seed: int) -> Side:
-    """Images of such mean losses and accuracies, epoch by epoch."""
+    """Images with these mean losses and accuracies, epoch by epoch."""
     random = np.random.default_rng(seed)
     made = Side.of(labels)
-    of_image = random.gamma(2, 0.5, max(1, len(labels)))[
-        : len(labels)
-    ]  # the same images are the hard ones in each epoch
+    of_image = random.gamma(2, 0.5, max(1, len(labels)))[: len(labels)]  # the same images are hard in each epoch
     for loss, accuracy in zip(losses, accuracies, strict=True):
         right = np.argsort(of_image, kind="stable").argsort() < round(accuracy * len(labels))
         wrong_class = np.where(labels == 0, 1, 0)
@@ -115,10 +113,10 @@ UP_AND_DOWN = (2.3, 1.0, 0.5, *[0.2, 1.2] * 8, 0.6)
         ({"keras_loss": np.inf}, [], "diverged", ""),
         ({"network": [{"loss_in_training": 12.0}]}, [], "diverged", ""),
         ({"network": [{"loss_in_training": 11.0}]}, [], "healthy", ""),
-        # Of two classes and of few images of one of them guessing costs little: that is no start far above it.
+        # With two classes, and few images of one of them, guessing has a small loss: this start is not far above it.
         ({"network": [{"loss_in_training": 3.0}], "counts": [1000, 50], "accuracy": 1.0, "val_accuracy": 0.99, "labels": (np.arange(10_000) % 20 == 0).astype(int)}, [], "healthy", ""),
         ({"probe": (2.3, 1.0, 0.5, 1.0, 2.2, 2.3, 2.3, 2.3, 2.3, 2.3, 2.3), "accuracy": 0.1, "val_accuracy": 0.1}, [], "diverged", ""),
-        ({"probe": (2.3, 0.5, 0.1, 0.1, 0.1, 0.1, 0.9, 1.0, 1.0, 1.0, 1.0), "val": (2.3, 0.6, 0.5, 0.5, 0.5, 0.5, 1.3, 1.5, 1.5, 1.5, 1.5), "val_accuracy": 0.8}, [], "overfitting", "gap"),  # most is still known
+        ({"probe": (2.3, 0.5, 0.1, 0.1, 0.1, 0.1, 0.9, 1.0, 1.0, 1.0, 1.0), "val": (2.3, 0.6, 0.5, 0.5, 0.5, 0.5, 1.3, 1.5, 1.5, 1.5, 1.5), "val_accuracy": 0.8}, [], "overfitting", "gap"),  # most images are still classified correctly
         ({"probe": (2.3, 0.5, 0.1, 0.1, 0.1, 0.1, 1.0, 1.1, 1.1, 1.1, 1.1), "val": (2.3, 0.6, 0.5, 0.5, 0.5, 0.5, 1.3, 1.5, 1.5, 1.5, 1.5), "accuracy": 0.65, "val_accuracy": 0.65}, [], "diverged", ""),
         ({"probe": UP_AND_DOWN, "val": UP_AND_DOWN, "keras_loss": UP_AND_DOWN}, [], "diverged", ""),
         ({"probe": UP_AND_DOWN, "val": UP_AND_DOWN}, [], "healthy", ""),  # Keras's own loss does not move: averages, or augmentation
@@ -130,35 +128,35 @@ UP_AND_DOWN = (2.3, 1.0, 0.5, *[0.2, 1.2] * 8, 0.6)
         ({"counts": [11] + [100] * 9, "correct": lambda labels: labels != 0}, [], "overfitting", "gap"),
         ({"probe": FLAT, "val": FLAT, "accuracy": 0.1, "val_accuracy": 0.1, "network": [{"dead": [0.95]}]}, [], "dead_units", ""),
         ({"probe": FLAT, "val": FLAT, "accuracy": 0.1, "val_accuracy": 0.1, "network": [{"dead": [0.0]}, {"dead": [1.0]}]}, [], "diverged", ""),
-        ({"network": [{"dead": [0.95]}]}, [], "healthy", ""),  # and yet it has learned
+        ({"network": [{"dead": [0.95]}]}, [], "healthy", ""),  # it has learned nevertheless
         ({"probe": FLAT, "val": FLAT, "accuracy": 0.1, "val_accuracy": 0.1, "network": [{"gradient_norms": [1e-6, 1.0]}]}, [], "vanishing_gradients", ""),
         ({"probe": FLAT, "val": FLAT, "accuracy": 0.17, "val_accuracy": 0.16, "network": [{"gradient_norms": [1e-3, 1e-3]}]}, [], "vanishing_gradients", ""),
         ({"probe": FLAT, "val": FLAT, "accuracy": 0.1, "val_accuracy": 0.1}, [], "unknown", ""),
         ({"probe": FLAT[:5], "val": FLAT[:5], "accuracy": 0.1, "val_accuracy": 0.1}, [], "underfitting", "train_longer"),  # too early
-        ({"probe": FLAT[:1], "val": FLAT[:1], "accuracy": 0.1, "val_accuracy": 0.1}, [], "underfitting", "train_longer"),  # cut off in the first epoch
+        ({"probe": FLAT[:1], "val": FLAT[:1], "accuracy": 0.1, "val_accuracy": 0.1}, [], "underfitting", "train_longer"),  # interrupted in the first epoch
         ({"probe": (2.3, 0.4, 2.3, 2.3), "val": (2.3, 0.4, 2.3, 2.3), "accuracy": 0.1, "val_accuracy": 0.1}, [], "diverged", ""),
         ({"probe": FLAT, "val": FLAT, "accuracy": 0.1, "val_accuracy": 0.1, "end": (0.125, 0.12)}, [], "unknown", ""),  # a trace of skill
         ({}, [doctor("altered_copies", "stop", split="val", images=30, examples="a")], "leak_suspected", ""),
         ({}, [doctor("altered_copies", "note", split="val", images=3, examples="a")], "healthy", ""),
         ({}, [doctor("altered_copies", "stop", split="val", images=6, examples="a", p=5e-4)], "healthy", ""),
         ({}, [doctor("altered_copies", "stop", split="test", images=30, examples="a")], "healthy", ""),
-        ({"end": (0.98, 0.95)}, [doctor("shift", split="val", auc=0.9, statistic="contrast")], "healthy", ""),  # it costs little
+        ({"end": (0.98, 0.95)}, [doctor("shift", split="val", auc=0.9, statistic="contrast")], "healthy", ""),  # the shift costs little
         ({"val_accuracy": 0.8}, [doctor("shift", split="val", auc=0.9, statistic="contrast")], "shift_suspected", ""),
-        ({}, [doctor("shift", split="val", auc=0.9, statistic="contrast")], "healthy", ""),  # it does no harm
+        ({}, [doctor("shift", split="val", auc=0.9, statistic="contrast")], "healthy", ""),  # the shift does no harm
         ({"val": FLAT, "val_accuracy": 0.1}, [], "label_noise_suspected", ""),
-        ({"val": FLAT, "val_accuracy": 0.1, "counts": [16] * 10}, [], "overfitting", "gap"),  # they teach nothing that holds
+        ({"val": FLAT, "val_accuracy": 0.1, "counts": [16] * 10}, [], "overfitting", "gap"),  # too few images to learn anything that generalises
         ({"val": FLAT, "val_accuracy": 0.1}, [doctor("reference_accuracy", "note", accuracy=0.13, images=300)], "label_noise_suspected", ""),
-        ({"val": FLAT, "val_accuracy": 0.1}, [doctor("reference_accuracy", "note", accuracy=0.4, images=300)], "shift_suspected", ""),  # it can be learned
-        ({"val": FLAT, "val_accuracy": 0.1}, [doctor("reference_accuracy", "note", accuracy=0.4, images=10**12)], "label_noise_suspected", ""),  # of 400
+        ({"val": FLAT, "val_accuracy": 0.1}, [doctor("reference_accuracy", "note", accuracy=0.4, images=300)], "shift_suspected", ""),  # another method learned it
+        ({"val": FLAT, "val_accuracy": 0.1}, [doctor("reference_accuracy", "note", accuracy=0.4, images=10**12)], "label_noise_suspected", ""),  # there are only 400 images
         ({"val": FLAT, "val_accuracy": 0.1}, [doctor("reference_accuracy", "note", accuracy=0.155, images=400)], "overfitting", "gap"),  # more than guessing, but hardly
         ({"probe": HARD, "val": [0.7 * loss for loss in HARD], "accuracy": 0.6, "val_accuracy": 0.7}, [], "label_noise_suspected", ""),
         ({"probe": HARD, "val": [0.95 * loss for loss in HARD], "accuracy": 0.97}, [], "healthy", ""),
         ({}, [doctor("labels_harder_than_validation", loss=1.9, images=900, val_loss=1.2, val_images=400)], "label_noise_suspected", ""),
-        ({}, [doctor("labels_unlike_predictions", "note", images=200, looked_at=900)], "healthy", ""),  # the classifier's own errors
+        ({}, [doctor("labels_unlike_predictions", "note", images=200, looked_at=900)], "healthy", ""),  # these are the classifier's own errors
         ({"images": (400, 15)}, [], "too_noisy_to_say", ""),
         ({"images": (400, 0)}, [], "too_noisy_to_say", ""),
         ({"images": (400, 60), "accuracy": 0.75, "val_accuracy": 0.75}, [], "too_noisy_to_say", ""),
-        ({"images": (400, 60), "accuracy": 1.0, "val_accuracy": 0.6}, [], "overfitting", "gap"),  # few, and yet plain
+        ({"images": (400, 60), "accuracy": 1.0, "val_accuracy": 0.6}, [], "overfitting", "gap"),  # few, but clear
         ({"probe": np.linspace(2.3, 1.0, 11), "val": np.linspace(2.3, 1.0, 11), "accuracy": 0.7, "val_accuracy": 0.69}, [], "underfitting", "train_longer"),
         ({"accuracy": 0.9, "val_accuracy": 0.9, "keras_loss": 0.13}, [doctor("reference_accuracy", "note", accuracy=0.97, images=300)], "underfitting", "capacity"),
         ({"accuracy": 0.9, "val_accuracy": 0.9, "penalty": 0.3}, [doctor("reference_accuracy", "note", accuracy=0.97, images=300)], "underfitting", "over_regularised"),
@@ -166,19 +164,19 @@ UP_AND_DOWN = (2.3, 1.0, 0.5, *[0.2, 1.2] * 8, 0.6)
         ({"accuracy": 1.0, "val_accuracy": 0.84}, [], "overfitting", "gap"),
         ({"accuracy": 1.0, "val_accuracy": 0.92}, [], "overfitting", "gap"),
         ({"accuracy": 1.0, "val_accuracy": 0.94}, [], "healthy", "or_small_gap"),
-        ({"end": (0.99, 0.90)}, [], "overfitting", "gap"),  # by the many images in the end
+        ({"end": (0.99, 0.90)}, [], "overfitting", "gap"),  # judged by the many images at the end
         ({"val_accuracy": 0.8, "end": (0.98, 0.96)}, [], "healthy", ""),
         ({"accuracy": 0.9, "val_accuracy": 0.2}, [], "overfitting", "gap"),  # twice as often right as by chance: not random labels
         ({"val": RISING}, [], "overfitting", "over_confident"),
-        ({"probe": (*RISING[:6], 0.2, 0.21, 0.22, 0.23, 0.25), "val": RISING}, [], "overfitting", "over_confident"),  # more than training's
-        ({"probe": (*RISING[:6], 0.2, 0.3, 0.3, 0.3, 0.3), "val": (*RISING[:6], 0.2, 0.3, 0.3, 0.3, 0.3)}, [], "healthy", ""),  # as much
-        ({"probe": [0.01 * loss for loss in RISING[:6]] + [0.002] * 5, "val": [0.01 * loss for loss in RISING]}, [], "healthy", ""),  # of next to nothing
+        ({"probe": (*RISING[:6], 0.2, 0.21, 0.22, 0.23, 0.25), "val": RISING}, [], "overfitting", "over_confident"),  # more than on training images
+        ({"probe": (*RISING[:6], 0.2, 0.3, 0.3, 0.3, 0.3), "val": (*RISING[:6], 0.2, 0.3, 0.3, 0.3, 0.3)}, [], "healthy", ""),  # as much as on training images
+        ({"probe": [0.01 * loss for loss in RISING[:6]] + [0.002] * 5, "val": [0.01 * loss for loss in RISING]}, [], "healthy", ""),  # of a tiny loss
         ({"images": (400, 10), "accuracy": 1.0, "val_accuracy": 0.2}, [], "too_noisy_to_say", ""),  # not random labels
         ({"probe": FLAT, "val": FLAT, "images": (400, 30), "accuracy": 0.1, "val_accuracy": 0.1}, [], "unknown", ""),
         ({"counts": [100], "labels": np.zeros(1000, int)}, [], "unknown", ""),
         ({"probe": [4.0, *FLAT[1:]], "val": FLAT, "network": [{"loss_in_training": 15.4}], "counts": [10] * 100}, [], "diverged", ""),
         ({"network": [{"dead": [np.nan, 0.97], "rectified": ["a", "b"]}], "probe": FLAT, "val": FLAT, "accuracy": 0.1, "val_accuracy": 0.1}, [], "dead_units", ""),
-        ({}, [doctor("copies_across", split="val", images=1, examples="a")], "healthy", ""),  # of 400
+        ({}, [doctor("copies_across", split="val", images=1, examples="a")], "healthy", ""),  # 1 of 400
         ({"probe": np.linspace(2.9, 2.45, 11), "val": np.linspace(2.9, 2.45, 11), "accuracy": 0.2, "val_accuracy": 0.2}, [], "underfitting", "train_longer"),
     ],
 )  # fmt: skip
@@ -188,7 +186,7 @@ def test_each_rule(given, data, name, cause):
     assert name in NAMES and "{" not in headline.message
 
 
-# What each sentence says of its own numbers, by how it begins.
+# What each sentence claims about its own numbers, by its beginning.
 CLAIMS = {
     "The training loss is not a finite number": lambda d: d["epoch"] >= 1,
     "The loss is not a finite number": lambda d: True,
@@ -245,7 +243,7 @@ CLAIMS = {
 
 
 def draw_signals(random: np.random.Generator) -> tuple[Signals, list[dict], float | None]:
-    """Signals of any training, sound or not, with what a data doctor may have found."""
+    """Signals of any training, healthy or not, with what a data doctor may have found."""
     epochs, classes = int(random.integers(2, 14)), int(random.choice([2, 3, 10]))
 
     def curve() -> np.ndarray:
@@ -266,7 +264,7 @@ def draw_signals(random: np.random.Generator) -> tuple[Signals, list[dict], floa
         probe, val, accuracy, accuracy * float(random.choice([0, 0.3, 0.9, 1])), (n, int(random.choice([20, n]))), [look, {"epoch": epochs - 1}],
         counts, keras_loss=curve().tolist(), labels=random.integers(0, classes, 10_000),
     )  # fmt: skip
-    if random.random() < 0.5:  # each class is taken for another one, or some are
+    if random.random() < 0.5:  # each class, or some of them, is taken for another one
         moved = np.where(
             random.random(classes) < random.choice([0.3, 1]), random.permutation(classes), np.arange(classes)
         )
@@ -298,10 +296,10 @@ SHIFTED = doctor("shift", split="val", auc=0.9, statistic="contrast")
 @pytest.mark.parametrize(
     ("given", "data", "names"),
     [
-        # Frames of films, split by chance; the data doctor's note on validation is no more than a note by itself.
+        # Frames of films, split at random; the data doctor's note on validation is only a note by itself.
         ({}, [IN_TRAIN, doctor("altered_copies", "note", split="val", images=30, examples="a", p=0.1)], ["leak_suspected"]),
         ({"accuracy": 0.9, "val_accuracy": 0.9}, [IN_TRAIN, doctor("altered_copies", "note", split="val", images=30, examples="a", p=0.1), doctor("reference_accuracy", "note", accuracy=0.97, images=300)], ["leak_suspected"]),
-        # Altered copies made after the split: other pixels, harder than validation, and no fault.
+        # Altered copies made after the split: other pixels, harder than validation, and not a fault.
         ({"end": (0.99, 0.945)}, [IN_TRAIN, SHIFTED, doctor("labels_harder_than_validation", loss=1.9, images=900, val_loss=1.2, val_images=400)], ["healthy"]),
         ({}, [doctor("constant_image", images=40, of_train=0, of_val=40)], ["blank_images"]),
         ({"val_accuracy": 0.8}, [doctor("constant_image", images=40, of_train=0, of_val=40)], ["blank_images"]),
@@ -310,8 +308,8 @@ SHIFTED = doctor("shift", split="val", auc=0.9, statistic="contrast")
         ({}, [doctor("labels_unlike_neighbours", "note", share=0.06, images=30, looked_at=500)], ["label_noise_suspected"]),
         ({}, [doctor("labels_unlike_predictions", "note", low=0.16, high=0.3, images=30, looked_at=500)], ["label_noise_suspected"]),
         ({"counts": [100] * 9 + [0]}, [], ["class_absent"]),
-        ({"correct": lambda labels: labels > 1}, [], ["overfitting"]),  # class 0 for 1, and 1 for 2, which is right too: not one to one
-        # What follows from a named cause is no further finding.
+        ({"correct": lambda labels: labels > 1}, [], ["overfitting"]),  # class 0 is taken for 1, and 1 for 2, which is also found: not one to one
+        # A consequence of a named cause is not a further finding.
         ({"val_accuracy": 0.8}, [SHIFTED], ["shift_suspected"]),
         ({"probe": FLAT, "val": FLAT, "accuracy": 0.1, "val_accuracy": 0.1, "network": [{"loss_in_training": 12.0}]}, [], ["diverged"]),
         ({"accuracy": 0.9, "val_accuracy": 0.2}, [doctor("labels_harder_than_validation", loss=1.9, images=900, val_loss=1.2, val_images=400)], ["label_noise_suspected"]),
@@ -323,7 +321,7 @@ def test_what_the_data_doctor_knows_and_what_follows_from_it(given, data, names)
 
 
 def classes(val: np.ndarray, train_counts=(100,) * 10, val_counts=(40,) * 10) -> Signals:
-    """Signals in which the class of each number is taken for `val` of it in validation."""
+    """Signals in which the class of each index is taken for the class `val` has at that index in validation."""
     made = signals()
     made.about |= {"train_counts": list(train_counts), "val_counts": list(val_counts)}
     made.val.predicted[-1] = np.asarray(val)[made.val.labels]
@@ -335,11 +333,11 @@ def test_classes_are_looked_at_one_by_one():
     for order in (swapped, off_by_one):
         found = diagnose(classes(order)).findings
         assert [finding.name for finding in found] == ["label_order_suspected"], found
-        # The frames of four films a class, which come wrong together, prove nothing.
+        # Frames of four films for each class, which are wrong together, prove nothing.
         films = classes(order)
         films.about["val_groups"] = [f"{label} {at // 10 % 4}" for at, label in enumerate(films.val.labels)]
         assert "label_order_suspected" not in [finding.name for finding in diagnose(films).findings]
-    # Of forty classes with five images each, a quarter of them taken for any other, two are always taken for the same.
+    # With forty classes of five images, a quarter of them taken for random others, two classes happen to be always taken for the same one.
     many, random = np.arange(40), np.random.default_rng(0)
     for order in (np.array([1, 0, *range(2, 40)]), (many + 1) % 40, many):
         made = signals(counts=[100] * 40, labels=np.arange(10_000) % 40, images=(400, 200))
@@ -349,7 +347,7 @@ def test_classes_are_looked_at_one_by_one():
         made.val.predicted[-1, wrong] = random.integers(0, 40, wrong.sum())
         told = "label_order_suspected" in [finding.name for finding in diagnose(made).findings]
         assert told == (order is not many)
-    # 45% of the training labels of class 9 are class 0, half of its images are taken for it.
+    # 45% of the training images of class 9 are labelled class 0, and half of its validation images are taken for it.
     swallowed = classes(np.arange(10), [145, *[100] * 8, 55])
     nines = np.flatnonzero(swallowed.val.labels == 9)
     swallowed.val.predicted[-1, nines[::2]] = 0
@@ -358,14 +356,16 @@ def test_classes_are_looked_at_one_by_one():
     swallowed.about["val_groups"] = [f"{label} {at // 10 % 8}" for at, label in enumerate(swallowed.val.labels)]
     assert "label_noise_suspected" not in [finding.name for finding in diagnose(swallowed).findings]
     alike = classes(np.arange(10))
-    alike.val.predicted[-1, nines[::2]] = 0  # as many labels as in validation: two classes that look alike
+    alike.val.predicted[-1, nines[::2]] = (
+        0  # the same share of labels as in validation: just two classes that look alike
+    )
     assert diagnose(alike).headline.name != "label_noise_suspected"
-    # A class that neither side is right on.
+    # A class that is never found on either side.
     never = classes(np.array([1, *range(1, 10)]))
     never.probe.predicted[-1] = np.where(never.probe.labels == 0, 1, never.probe.labels)
     never.probe.predicted[-1, 200:240] = 5
     assert diagnose(never).headline.name == "class_never_found"
-    # Of frequent classes that are hard validation has more: with training's shares there is no gap.
+    # Validation has more images of a hard class: with training's shares there is no gap.
     shares = classes(np.arange(10), [10, *[110] * 9], [200, *[22] * 9])
     shares.val.labels[:200] = 0
     shares.val.predicted[-1] = np.where((shares.val.labels == 0) & (np.arange(400) % 3 == 0), 1, shares.val.labels)
@@ -387,18 +387,18 @@ def test_a_gap_is_overfitting_whatever_the_team_has_reached():
 
 
 def test_more_may_be_missing_on_training_images_than_the_gap():
-    """Then it has learned too little, though what it knows of training images holds less well elsewhere."""
+    """Then it has learned too little, although it does worse on other images than on training images."""
     assert diagnose(signals(accuracy=0.6, val_accuracy=0.48), best_accuracy=0.8).headline.name == "underfitting"
     falls = np.linspace(2.3, 1.0, 11)
     found = diagnose(signals(falls, np.linspace(2.3, 1.3, 11), accuracy=0.7, val_accuracy=0.58)).findings
     assert [(of.name, of.cause) for of in found] == [("underfitting", "train_longer"), ("overfitting", "gap")]
-    # Where validation no longer falls as training does, it overfits.
+    # If validation no longer falls while training does, it overfits.
     made = signals(falls, [*falls[:6], *[falls[5]] * 5], accuracy=0.7, val_accuracy=0.58)
     assert [of.name for of in diagnose(made).findings] == ["overfitting"]
 
 
 def test_one_class_of_a_hundred():
-    """None of it in training is no rare class, and one that is never found does not hide a gap."""
+    """A class without training images is not a rare class, and a class that is never found does not hide a gap."""
     labels = np.arange(10_000) % 100
     absent = signals(counts=[30] * 99 + [0], labels=labels, images=(400, 800), val_accuracy=0.96)
     absent.about |= {"val_counts": [8] * 100}
@@ -420,7 +420,7 @@ def test_two_softmaxes_that_the_model_shows_are_named_though_nothing_was_learned
 
 
 def test_every_sentence_is_true_of_its_own_numbers():
-    """Whatever is measured; and no sentence is left out, as far as its rule can be reached by chance."""
+    """Whatever is measured; and no sentence is left out, if its rule can be reached by random signals."""
     random, seen = np.random.default_rng(0), set()
     for _ in range(400):
         for finding in diagnose(*draw_signals(random)).findings:
@@ -444,10 +444,10 @@ FAST_FIRST = (5.0, 2.4, 2.35, 2.34, 2.33, 2.325, 2.32, 2.31, 2.3, 2.0, 1.7)
 @pytest.mark.parametrize(
     ("given", "about", "data", "best", "said", "unsaid"),
     [
-        # Of what was infinite before any step no rate is the reason.
+        # If the loss was infinite before any step, the rate is not the reason.
         ({"probe": [np.nan] * 3, "val": [np.nan] * 3}, {}, [], None, "even before training", "rate"),
         ({"probe": [2.3, 1.0, np.nan], "val": [2.3, 1.0, np.nan]}, {}, [], None, "for the first time in epoch 2", "before training"),
-        # A second `fit`, whose lowest loss is that of before.
+        # A second `fit`, whose lowest loss is the one before it.
         ({"probe": [0.1, *[2.3] * 10], "val": [0.1, *[2.3] * 10], "accuracy": 0.1, "val_accuracy": 0.1}, {}, [], None, "Before this training the loss of training images was 0.1,", "epoch 0"),
         # It came down from 5 to 2.4 in the first epoch: that most came in the last two is not so.
         ({"probe": FAST_FIRST, "val": FAST_FIRST, "accuracy": 0.5, "val_accuracy": 0.5}, {}, [], None, ", and the loss of validation images fell too: the network is still learning", "%"),
@@ -497,7 +497,7 @@ def test_what_belongs_together_is_not_to_be_left_out():
 
 
 def test_training_scaled_and_validation_not_is_no_wrong_label():
-    """Two tests that disagree: the mean loss of validation is far above, and yet many of its images are easier."""
+    """Two tests disagree: the mean loss of validation is far higher, although many of its images are easier."""
     made = signals(HARD, HARD, accuracy=0.6, val_accuracy=0.6)
     made.val.loss[1:] = np.where(np.arange(400) % 4 > 0, 0.01, 5.0)
     assert made.val.loss[-1].mean() > made.probe.loss[-1].mean()
@@ -523,7 +523,7 @@ def test_what_a_better_run_has_learned_is_no_random_label():
 
 
 def test_frames_of_one_film_are_no_independent_images():
-    """400 validation images, of which 80 are those of 400 that guessing gets right, tell nothing where they are 8 films."""
+    """400 validation images that the network gets right as often as by guessing prove nothing if they are frames of 8 films."""
     reference = doctor("reference_accuracy", "note", accuracy=0.4, images=300)
     apart, films = signals(val=FLAT, val_accuracy=0.1), signals(val=FLAT, val_accuracy=0.1)
     films.about["val_groups"] = [f"film {i % 8}" for i in range(400)]
@@ -531,12 +531,12 @@ def test_frames_of_one_film_are_no_independent_images():
     assert "shift_suspected" not in [finding.name for finding in diagnose(films, [reference]).findings]
     of_films = doctor("reference_accuracy", "note", accuracy=0.4, images=300, independent=8)
     assert "shift_suspected" not in [finding.name for finding in diagnose(apart, [of_films]).findings]
-    films.about["val_groups"] = [""] * 400  # in no group
+    films.about["val_groups"] = [""] * 400  # images in no group
     assert diagnose(films, [reference]).headline.name == "shift_suspected"
 
 
 def test_copies_in_validation_do_not_hide_wrong_labels():
-    """Beside copies of training images, half of them with wrong labels, validation looks as hard as training."""
+    """With copies of training images, half of them with wrong labels, validation looks as hard as training."""
     made = signals(HARD, HARD, accuracy=0.6, val_accuracy=0.6)
     copies = np.arange(400) < 280
     made.val.loss[1:] *= np.where(copies, 1.0, 0.7).astype(np.float16)
@@ -588,7 +588,7 @@ def test_a_rule_and_a_threshold_of_ones_own(monkeypatch):
 
 
 def test_a_rise_is_judged_on_images_that_did_not_choose_its_beginning():
-    """Losses that jitter about a plateau: the lowest epoch looks lower than it is, and yet no rise is seen."""
+    """Losses that jitter around a plateau: the lowest epoch looks lower than it is, but no rise is reported."""
     random, rises = np.random.default_rng(0), 0
     for _ in range(200):
         made = signals()
@@ -598,7 +598,7 @@ def test_a_rise_is_judged_on_images_that_did_not_choose_its_beginning():
             + random.normal(0, 0.2, (10, 400))
         ).clip(0.001)
         rises += diagnose(made).headline.name == "overfitting"
-    assert rises <= 14  # 5%, and chance
+    assert rises <= 14  # 5%, with a margin for chance
 
 
 def test_signals_come_back_from_the_disk_with_the_same_verdict(tmp_path):
@@ -647,7 +647,7 @@ def test_a_notebook_shows_it_in_colour_and_without_its_markup():
     ],
 )
 def test_counts_that_cannot_be_are_not_believed(end, tmp_path):
-    """A file may come from a stranger; 10**15 images would be counted until the end of days."""
+    """A file may come from a stranger; counting 10**15 images would never end."""
     made = signals()
     made.end = end
     made.save(tmp_path / "signals.npz")

@@ -1,4 +1,4 @@
-"""Training spread over several devices: two logical ones of this machine's CPU, in a process of its own."""
+"""Training spread over several devices: two logical ones of this machine's CPU, in a separate process."""
 
 import json
 import re
@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-pytestmark = pytest.mark.nightly  # one process makes what all of them look at
+pytestmark = pytest.mark.nightly  # one process makes what all tests look at
 
 PROGRAM = """
 import json, sys
@@ -80,17 +80,17 @@ def found(tmp_path_factory):
 def test_two_devices_take_the_steps_of_one(found, model):
     both, alone, difference, size = found[model]
     assert (both, alone) == (2, 1)
-    assert difference < 2e-3 * size  # 40 steps of rounding
+    assert difference < 2e-3 * size  # rounding of 40 steps
 
 
 def test_batch_normalisation_is_each_devices_own(found):
-    """What the documentation says: with it the result is another one, though as good."""
+    """As the documentation says: with it the result differs, but is as good."""
     _, _, difference, size = found["resnet20"]
     assert 1e-3 * size < difference < 0.5 * size
 
 
 def test_an_odd_last_batch_weighs_a_little_otherwise(found):
-    """Of 29 images one device takes 15, the other 14, and both count alike."""
+    """Of 29 images one device gets 15, the other 14, and both count equally."""
     _, _, difference, size = found["uneven"]
     assert difference < 0.02 * size
 
@@ -100,7 +100,7 @@ def test_a_spread_training_goes_on_too(found):
 
 
 def test_two_processes_train_one_model_on_jax():
-    """Both end with the weights and the losses of the other, and of one process alone the losses too."""
+    """Both end with the same weights and losses, and the losses equal those of a single process."""
     pytest.importorskip("jax", reason="JAX is not installed")
     script = Path(__file__).resolve().parent.parent / "experiments" / "several_machines.py"
     told = []

@@ -1,4 +1,4 @@
-"""The data doctor on scikit-learn's digits and on made pictures: each planted fault is found by its check; clean data pass."""
+"""The data doctor on scikit-learn's digits and on made pictures: each planted fault is found by its check; clean data passes."""
 
 import io
 import json
@@ -63,7 +63,7 @@ def digits() -> dict[str, Part]:
 
 
 def copy_into(split, alter=lambda pixels: pixels, count=19):
-    """The first 19 training images, altered, in place of the split's last 19."""
+    """The first 19 training images, altered, instead of the split's last 19."""
 
     def plant(splits):
         part, train = splits[split], splits["train"]
@@ -82,7 +82,7 @@ def save_all_again(pixels):
 
 
 def twelve_bits(splits):
-    """As a scanner's 12 bits of a file of 16 are read: divided by 257, as Pillow's 16 bits are by `decode_image`."""
+    """Pixels of a scanner with 12 bits in a file of 16: divided by 257, as `decode_image` does with Pillow's 16 bits."""
     dark = {}
     for name, part in splits.items():
         of_12_bits = np.stack(
@@ -177,8 +177,8 @@ def two_validation_images_a_class(splits):
     return {**splits, "val": take(val, index)}, None
 
 
-# The fault; the check and the severity that must be among the findings; where images are named, all planted ones must be
-# among them, but for the share that is tolerated.
+# The fault; the check and the severity that must be among the findings. If images are named, all planted ones must be
+# among them, except for the tolerated share.
 FAULTS = [
     ("copies in val", copy_into("val"), "copies_across", "stop", 0),
     ("copies in test", copy_into("test"), "copies_across", "stop", 0),
@@ -252,7 +252,7 @@ def draw_scene(seed, size=32):
 
 
 def draw_cell(seed):
-    """One ellipse on an even ground: no two are copies, but each has a near neighbour."""
+    """One ellipse on an even background: no two are copies, but each has a near neighbour."""
     random = np.random.default_rng(seed)
     y, x = np.mgrid[:32, :32]
     (left, top), turn = random.uniform(12, 20, 2), random.uniform(0, np.pi)
@@ -290,7 +290,7 @@ def caption(image):
     return np.asarray(image)
 
 
-# What is done to a copy, 32 x 32 pixels.
+# Changes to a copy, 32 x 32 pixels.
 ALTERED = {
     "saved again": save_again,
     "blurred": lambda image: np.asarray(Image.fromarray(image).filter(ImageFilter.GaussianBlur(1))),
@@ -309,7 +309,7 @@ def scenes():
 
 @pytest.mark.parametrize("alter", ALTERED.values(), ids=ALTERED)
 def test_altered_copies_all_over_the_data_are_no_excuse(scenes, alter):
-    # 49 images stand once more before the split: train holds as many as validation, which explains nothing.
+    # 49 images were doubled before the split: train has as many copies as validation, so this explains nothing.
     names = [f"{i}.png" for i in range(300)] + [f"{i} again.png" for i in range(49)]
     copied = np.stack([alter(image) for image in scenes[:49]])
     splits = split_by_us(np.concatenate([scenes, copied]), np.r_[np.arange(300), np.arange(49) + 1] % 2, names)
@@ -320,7 +320,7 @@ def test_altered_copies_all_over_the_data_are_no_excuse(scenes, alter):
     severities = {(finding.check, finding.details.get("split")): finding.severity for finding in findings}
     assert severities["altered_copies", "test"] == "stop"
     assert severities["altered_copies_with_other_labels", None] == "act"
-    # With what is to be left out gone, no copy stands on two sides.
+    # Without the images to leave out, no copy is on two sides.
     left_out = set(find_leave_out(findings))
     side = {name: split for split, part in splits.items() for name in part.names}
     across = [pair for pair in planted if len({side[name] for name in pair}) == 2]
@@ -328,7 +328,7 @@ def test_altered_copies_all_over_the_data_are_no_excuse(scenes, alter):
 
 
 def test_the_share_of_copies_is_of_the_images_that_were_looked_at(scenes):
-    """Of a large split some are looked at; copies of training images are found among the others too, from their side."""
+    """In a large split only some images are looked at; copies of training images are found among the others too, from the training side."""
     again = (scenes + np.random.default_rng(0).normal(0, 3, scenes.shape)).clip(0, 255).astype(np.uint8)
     labels = np.arange(300) % 2
     splits = {
@@ -336,9 +336,9 @@ def test_the_share_of_copies_is_of_the_images_that_were_looked_at(scenes):
         "val": make_part(again, labels, [f"{i} again.png" for i in range(300)]),
     }
     (found,) = (finding for finding in find_altered_copies(splits, cap=100) if finding.check == "altered_copies")
-    assert found.details["share"] == 1 and len(found.items) > 100  # that others are copies too, no share tells
+    assert found.details["share"] == 1 and len(found.items) > 100  # the share does not show that others are copies too
     assert "Altered copies: 100 of 100 val images (100.0%; exact copies are not counted)" in found.message
-    # Whether they are many is judged by the same images, not by those that were found beside them.
+    # Whether they are many is judged on the same images, not on others that were found besides.
     half = again.copy()
     half[150:] = np.random.default_rng(1).integers(0, 256, half[150:].shape)
     splits["val"] = make_part(half, labels, [f"{i} again.png" for i in range(300)])
@@ -348,7 +348,7 @@ def test_the_share_of_copies_is_of_the_images_that_were_looked_at(scenes):
 
 
 def test_a_few_copies_are_said_to_be_few(scenes):
-    """3 of 400 are many times what large collections hold by nature, and yet no reason to stop."""
+    """3 of 400 are many times what large collections naturally contain, but not a reason to stop."""
     pixels = np.stack([draw_scene(seed) for seed in range(1000, 1500)])
     pixels[:3] = np.stack([save_again(image) for image in scenes[:3]])
     splits = {
@@ -368,7 +368,7 @@ def test_simple_images_and_clean_ones_have_no_copies(scenes):
 
 
 def draw_film(seed, frames=12):
-    """One object that drifts over one ground, with a camera's noise."""
+    """One object that moves over one background, with a camera's noise."""
     random = np.random.default_rng(seed)
     ground, (x, y) = draw_scene(seed), random.integers(4, 14, 2)
     colour = tuple(int(value) for value in random.integers(0, 256, 3))
@@ -388,7 +388,7 @@ def test_groups_are_named_and_known():
     ]
     assert {finding.details["groups"] for finding in stops} == {"(.+)[_-]"}
     assert all("groups='(.+)[_-]'" in finding.message for finding in stops)
-    # With the groups each film stands on one side: nothing stops, and no interval counts frames.
+    # With groups each film is on one side: nothing stops the training, and no interval counts frames.
     splits = split_by_us(pixels, labels, names, [name[:4] for name in names])
     findings = examine(splits, ["a", "b"], {})
     assert not [finding.check for finding in findings if finding.severity == "stop"]
@@ -412,7 +412,7 @@ def test_strangers_are_named(scenes):
     assert set(found["blurred_image"].items) >= {"blurred 1", "blurred 2", "blurred 3"}
     assert "drawing" in found["stranger"].items and len(found["stranger"].items) <= 12
     clean = find_strangers(split_by_us(scenes, np.arange(300) % 2, [*map(str, range(300))]))
-    assert sum(len(finding.items) for finding in clean) <= 9  # 3% of 300; of real sets under 1% a check
+    assert sum(len(finding.items) for finding in clean) <= 9  # 3% of 300; in real sets under 1% for each check
 
 
 def test_wrong_labels_are_suspected(digits, monkeypatch):
@@ -434,7 +434,7 @@ def test_wrong_labels_are_suspected(digits, monkeypatch):
         assert np.mean(right) > 0.9
     told = found["labels_unlike_predictions"].details
     assert 0.04 < told["low"] <= 107 / 1069 <= told["high"] < 0.2
-    assert told["changed"] > 3 * told["tried"] * told["first"]  # three times chance
+    assert told["changed"] > 3 * told["tried"] * told["first"]  # three times the chance level
     assert find_labels_unlike_neighbours(digits, CLASS_NAMES) == []
     (clean,) = find_labels_unlike_predictions(digits, CLASS_NAMES)
     assert clean.details["low"] == 0 and clean.details["high"] < 0.1
@@ -457,7 +457,7 @@ def test_mixed_classes_are_named(digits):
 
 
 def spoil(part, classes, share):
-    """So many labels of these classes changed to 9 minus the label."""
+    """Changes this share of the labels of these classes to 9 minus the label."""
     is_wrong = np.isin(part.labels, classes) & (
         np.random.default_rng(len(part.labels)).random(len(part.labels)) < share
     )
@@ -476,12 +476,12 @@ def test_harder_labels_are_no_matter_of_copies_or_of_shares(digits):
     for alter, named in ((lambda pixels: pixels, 0), (noise, 90)):
         copied = put(val, slice(0, 90), alter(train.pixels[:90]), wrong.labels[:90])
         assert [of["val_images"] for of in find(wrong, copied, copied.names[:named])] == [99]
-    # Hard classes are as hard in validation, which has few of their images.
+    # Hard classes are equally hard in validation, which has few of their images.
     hard = np.arange(1, 9)
     few = take(val, ~np.isin(val.labels, hard) | (np.arange(189) % 4 == 0))
     assert find(spoil(train, hard, 0.5), spoil(few, hard, 0.5)) == []
     assert find(wrong, take(val, slice(0, 40))) == []  # too few
-    # Of few images of each of many classes the folds must not differ: a model's own share of a class is nearly all that it knows.
+    # With few images of each of many classes the folds must not differ: a class's share in training is nearly all that a model knows.
     random = np.random.default_rng(0)
     pictures = random.integers(60, 200, (100, 4, 4, 3))
 
@@ -509,7 +509,7 @@ def test_report_and_leave_out(digits, tmp_path):
     splits, _ = copy_into("val")(digits)
     splits = {**splits, "train": put(splits["train"], 30, splits["train"].pixels[31], splits["train"].labels[31])}
     splits = {**splits, "train": put(splits["train"], 40, np.uint8(9))}
-    # A suspected label is never a reason to leave an image out.
+    # A suspected label is never a reason to leave out an image.
     labels = splits["train"].labels.copy()
     labels[50] = (labels[50] + 1) % 10
     splits["train"] = splits["train"]._replace(labels=labels)
@@ -542,7 +542,7 @@ def test_small_and_odd_data_are_examined(digits):
     assert {finding.check for finding in examine(few, CLASS_NAMES, {})} >= {"absent_class", "small_class"}
     nothing = {"train": take(digits["train"], slice(0, 0)), "val": take(digits["val"], slice(0, 0))}
     assert examine(nothing, CLASS_NAMES, {})[0].severity == "stop"
-    # Large colour images of which the doctor makes small ones.
+    # Large colour images, which the doctor shrinks.
     large = {
         split: make_part(np.kron(part.pixels, np.ones((1, 9, 5, 3), np.uint8)), part.labels, part.names)
         for split, part in (

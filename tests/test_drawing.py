@@ -1,4 +1,4 @@
-"""What figures share: the reader's language, and what stands there where no font has its letters."""
+"""What figures share: the reader's language, and what is shown if no font has its letters."""
 
 import ast
 import dataclasses
@@ -78,7 +78,7 @@ def judged():
 
 def read_texts(figure) -> list[str]:
     with warnings.catch_warnings():
-        warnings.filterwarnings("error", message="Glyph")  # a box in place of a letter
+        warnings.filterwarnings("error", message="Glyph")  # a box instead of a letter
         figure.canvas.draw()
     found = [
         text.get_text() for axes in figure.axes for text in (axes.title, axes.xaxis.label, *axes.get_xticklabels())
@@ -87,7 +87,7 @@ def read_texts(figure) -> list[str]:
 
 
 def test_without_a_font_nothing_is_a_box(judged, monkeypatch):
-    """The text is English though the reader's language is not, Japanese names are left out, and classes are numbers."""
+    """The text is English although the reader's language is not, Japanese names are left out, and classes are numbered."""
     monkeypatch.setenv("PBL_LANGUAGE", "ja")
     monkeypatch.setattr(drawing, "use_japanese_font", lambda: None)
     texts = {name: read_texts(figure) for name, figure in draw(**judged, all_figures=True)}
@@ -97,7 +97,7 @@ def test_without_a_font_nothing_is_a_box(judged, monkeypatch):
 
 
 def test_with_a_font_a_figure_is_in_the_readers_language(judged, monkeypatch):
-    """Long names are cut, never the mark of right and wrong before them nor the number behind; English stays English."""
+    """Long names are cut, never the mark of right and wrong before them or the number after them; English stays English."""
     monkeypatch.setattr(drawing, "use_japanese_font", lambda: "a font")
     english = {
         text.get_text() for _, figure in draw(**judged, all_figures=False) for text in (figure.axes[0].xaxis.label,)
@@ -112,7 +112,7 @@ def test_with_a_font_a_figure_is_in_the_readers_language(judged, monkeypatch):
         assert max(map(measure, lines)) <= MOST_LETTERS + 1 and lines[1].startswith("✗ ") and lines[1].endswith(" 0.90")
 
 
-# What a Japanese text may hold of other letters: names of methods, of settings, and of what the tests below draw.
+# Latin words that a Japanese text may contain: names of methods, of settings, and of what the tests below draw.
 LATIN = {
     "AUROC", "Attention", "Brier", "CAM", "Dice", "ECE", "Grad", "Holm", "Keras", "KID", "PCA", "ROC", "SNE", "Youden", "image_size", "rollout",
     "youden", "cost", "model", "model_options", "conv", "lion", "wolf", "mlp", "lenet5", "dropout", "fANOVA", "png", "widths", "teamx",
@@ -133,7 +133,7 @@ def find_functions() -> set[str]:
 
 
 class Course(SimpleNamespace):
-    """Numbers and images for all figures, made by chance."""
+    """Random numbers and images for all figures."""
 
     def __init__(self):
         random = self.random = np.random.default_rng(0)
@@ -181,7 +181,7 @@ class Course(SimpleNamespace):
 
 
 def _draw_contrast(of: SimpleNamespace) -> Iterator[tuple[str, Figure]]:
-    """Those of contrastive learning: all arms, pairs of few classes, and a map of many."""
+    """The figures of contrastive learning: all arms, pairs of few classes, and a map of many."""
     arms = [
         {"name": name, "way": way, "accuracy": 0.5 + 0.04 * at, "low": 0.4, "high": 0.9}
         for at, (name, way) in enumerate(ARM_NAMES)
@@ -284,7 +284,7 @@ def draw_all(judged: dict, folder: Path, write_run) -> Iterator[tuple[str, Figur
     for own in (None, {"train": (0.3, 0.9), "val": (0.4, 0.8)}):
         yield "plot_loss_line", plot_loss_line(of.line, 1210, {"train": 1000, "val": 100}, "", own)
 
-    # Those that take models.
+    # Figures of models.
     data, run = (
         pbl.load_data("digits", normal=["8"]),
         SimpleNamespace(name=RUN, config=SimpleNamespace(task_options={})),
@@ -324,7 +324,7 @@ def draw_all(judged: dict, folder: Path, write_run) -> Iterator[tuple[str, Figur
         yield f"plot_{name}", figure
     yield "draw_search", figure
 
-    # Those that take runs, and those that are only written.
+    # Figures of runs, and figures that are only written.
     right = np.arange(200) % 10
     for seed in range(3):
         write_run(f"実験/{seed}", right > 0, seed=seed, model="mlp")
@@ -367,7 +367,7 @@ def test_every_text_of_every_figure_is_in_the_readers_language(judged, tmp_path,
     drawn, wrong = set(), set()
     for name, figure in draw_all(judged, tmp_path, write_run):
         drawn.add(name)
-        figure.canvas.draw()  # only then do ticks have their texts
+        figure.canvas.draw()  # ticks get their texts only then
         for text in {text.get_text() for text in figure.findobj(Text)}:
             words = [word for word in re.findall("[A-Za-z][A-Za-z_]{2,}[0-9]?", text) if word not in LATIN]
             if words:
@@ -390,7 +390,7 @@ TEXTS = {
 
 
 def find_plain_texts(file: Path) -> Iterator[str]:
-    """English words that are given to a figure as they are: to what sets a text, as a label, or as the title of a figure."""
+    """English words that are passed to a figure unchanged: to functions that set a text, as a label, or as the title of a figure."""
     tree = ast.parse(file.read_text(encoding="utf-8"))
     for function in (node for node in ast.walk(tree) if isinstance(node, ast.FunctionDef)):
         bound: dict[str, list[ast.expr]] = {}
@@ -409,7 +409,7 @@ def find_plain_texts(file: Path) -> Iterator[str]:
 
 
 def read_plain(value: ast.expr) -> Iterator[str]:
-    """Words in an expression that are no argument of another call, no key and no place in a container."""
+    """Words in an expression that are not an argument of another call, a key or an index of a container."""
     if isinstance(value, ast.JoinedStr | ast.BinOp | ast.IfExp | ast.List | ast.Tuple):
         parts = [value.body, value.orelse] if isinstance(value, ast.IfExp) else ast.iter_child_nodes(value)
         for part in parts:
@@ -421,7 +421,7 @@ def read_plain(value: ast.expr) -> Iterator[str]:
 
 
 def test_what_calls_a_figure_gives_it_no_plain_english():
-    """Also where only a whole run would show it: titles that callers build."""
+    """Even if only a complete run would show it: titles that callers build."""
     drawing_files = [
         file
         for file in Path(pbl.__file__).parent.rglob("*.py")

@@ -1,6 +1,6 @@
-"""Three runs that the package's first form made (files flat, `made_by` as a sentence, no `task`) are opened as they were then.
+"""Three runs from the package's first form (flat files, `made_by` as a sentence, no `task`) are opened as they were then.
 
-`runs_of_the_first_form.zip` holds them, without pictures and `.keras` files, and what its commands said of them; the third was
+`runs_of_the_first_form.zip` contains them, without pictures and `.keras` files, and the output of its commands; the third run was
 paused after the first step.
 """
 
@@ -26,7 +26,7 @@ RUN, OTHER = "runs/old_experiment/001", "runs/old_experiment/002"
 
 @pytest.fixture
 def said(tmp_path, monkeypatch):
-    """What the first form said, by command; the runs are in the current folder."""
+    """The output of the first form, by command; the runs are in the current folder."""
     with zipfile.ZipFile(ARCHIVE) as archive:
         archive.extractall(tmp_path)
     for run in (RUN, OTHER):
@@ -37,9 +37,9 @@ def said(tmp_path, monkeypatch):
 
 
 def as_before(ours, theirs) -> None:
-    """Equal but for the last digits of numbers, for the intervals, which a bootstrap gave then, for what an advice gained where it
-    was measured, which has been measured anew, and for the sentences, of which the numbers stand in `details`; what is new may stand
-    beside."""
+    """Equal except for the last digits of numbers; for intervals, which were bootstrap ones; for the measured gain of an advice,
+    which has been measured again; and for sentences, whose numbers are in `details`. New entries may be there
+    too."""
     if isinstance(theirs, dict):
         for key in theirs.keys() - {"intervals", "gain", "sources", "message", "template"}:
             as_before(ours[key], theirs[key])
@@ -65,7 +65,7 @@ def test_what_reads_files_says_the_same(said, command):
 
 
 def test_its_model_is_built_and_judged(said, command, tmp_path):
-    status, out, err = command("evaluate", RUN, "--split", "test", "--json", "--trust")  # it bears no mark
+    status, out, err = command("evaluate", RUN, "--split", "test", "--json", "--trust")  # it has no mark of trust
     assert status == 0, err
     said["evaluate"]["test_uses"] += 1
     now = json.loads(out)
@@ -88,7 +88,7 @@ def test_its_paused_training_is_gone_on_with(said):
 
 @pytest.fixture
 def old_mlp(said):
-    """A run of `mlp(batch_norm=True)`, cut off when that had Keras's momentum of .99 and no option for it: path and settings."""
+    """A run of `mlp(batch_norm=True)`, interrupted when it had Keras's momentum of .99 and no option for it: path and settings."""
     path, options = Path(RUN), {"batch_norm": True, "widths": [8]}
     config = Config(experiment="old_experiment", model="mlp", model_options=options, epochs=1)
     config._file = path / "experiment.py"
@@ -106,7 +106,7 @@ def find_momenta(model: keras.Model) -> set[float]:
 
 
 def test_a_run_keeps_what_its_builder_did_before_it_was_an_option(old_mlp):
-    """It is judged, and goes on, with the momentum that it began with; a new run of the same settings has .9."""
+    """It is evaluated and resumed with the momentum that it started with; a new run with the same settings has .9."""
     path, config = old_mlp
     first = models.build("mlp", (8, 8, 1), 10, **config.model_options, batch_norm_momentum=0.99)
     first.save_weights(path / "best.weights.h5")
@@ -124,7 +124,7 @@ def test_a_run_keeps_what_its_builder_did_before_it_was_an_option(old_mlp):
 @pytest.mark.nightly
 def test_a_training_that_goes_on_keeps_it_too(old_mlp):
     path, config = old_mlp
-    for name in ("split.json", "data_check.json"):  # of other data: it begins anew in the same folder
+    for name in ("split.json", "data_check.json"):  # belongs to other data: it starts again in the same folder
         (path / name).unlink()
     run = train(config, folder="runs")
     assert run.path == path and find_momenta(keras.models.load_model(path / "final.keras")) == {0.99}

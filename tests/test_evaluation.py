@@ -31,7 +31,7 @@ def test_a_prediction_equals_the_evaluation_bit_for_bit(tmp_path, model, options
         Image.fromarray(image[..., 0]).save(tmp_path / "images" / f"{number:04d}.png")
     together = pbl.predict(run, [tmp_path / "images"])
     np.testing.assert_array_equal(together.filter(like="p(").to_numpy(), expected)
-    for number in (0, 37, 538):  # alone: in another place of its batch, among zeros
+    for number in (0, 37, 538):  # alone: at another place in its batch, among zeros
         alone = pbl.predict(run, [tmp_path / "images" / f"{number:04d}.png"])
         np.testing.assert_array_equal(alone.filter(like="p(").to_numpy()[0], expected[number])
         assert (
@@ -162,7 +162,7 @@ def test_a_classifier_is_judged_without_what_the_data_doctor_found(run_copy):
 
 @pytest.mark.slow
 def test_an_official_test_split_that_changed_is_noticed(tmp_path):
-    """It is not read in training; from its first use on it is known."""
+    """It is not read in training; from its first use its images are known."""
     random = np.random.default_rng(0)
     x, y = random.integers(0, 256, (60, 8, 8), np.uint8), np.arange(60) % 2
     file = tmp_path / "a.npz"
@@ -181,7 +181,7 @@ def test_an_official_test_split_that_changed_is_noticed(tmp_path):
 
 @pytest.mark.slow
 def test_data_that_moved_and_other_data(tmp_path, monkeypatch):
-    """From another folder: its own data are known again by their content; of others all images are judged."""
+    """From another folder: the run's own data is recognised by its content; of other data all images are judged."""
     (tmp_path / "there").mkdir()
     monkeypatch.chdir(tmp_path / "there")
     random = np.random.default_rng(0)
@@ -201,7 +201,7 @@ def test_data_that_moved_and_other_data(tmp_path, monkeypatch):
 
 
 def test_data_with_some_of_the_classes(run_copy, monkeypatch, command):
-    """In another order too: recall is told of those that are there; what needs images of all is undefined."""
+    """In another order too: recall is reported for existing classes; what needs images of all classes is undefined."""
     digits = pbl.load_data("digits").images("test")
     chosen = np.isin(digits.labels, (3, 1))
     labels = np.where(digits.labels[chosen] == 3, 0, 1)

@@ -1,4 +1,4 @@
-"""A run as a file for another runtime: what is written gives what the run gives, or is not kept; and the card beside it."""
+"""A run as a file for another runtime: the file gives the same outputs as the run, or is not kept; and the card next to it."""
 
 import functools
 import importlib.util
@@ -34,13 +34,13 @@ def skip_without(name: str) -> None:
 
 @pytest.fixture
 def run(trained_run, tmp_path) -> Run:
-    """A copy of a trained run, to be written into."""
+    """A copy of a trained run, which tests may change."""
     shutil.copytree(trained_run.path, tmp_path / "runs" / "small" / "001")
     return load_run(tmp_path / "runs" / "small" / "001")
 
 
 def make_run(tmp_path: Path, **settings) -> Run:
-    """A run that has not been trained: its first weights are its best."""
+    """A run that has not been trained: its initial weights are its best."""
     config = pbl.Config(experiment="made", precision="float32", **settings)
     data = open_data(config)
     run = start_run(config, tmp_path / "runs")
@@ -85,7 +85,7 @@ def test_quantising_is_for_classifiers(tmp_path, monkeypatch):
 
 
 def read_by_itself(name: str, file: Path, pixels: np.ndarray) -> np.ndarray:
-    """What a stranger's program does, with nothing of ours but the JSON file."""
+    """What a stranger's program does, with only the JSON file from us."""
     about = json.loads(file.with_name(f"{file.name}.json").read_text())
     inputs = {about["inputs"][0]["name"]: pixels.astype(about["inputs"][0]["dtype"])}
     if name == "keras":
@@ -137,7 +137,7 @@ def test_a_file_gives_what_the_run_gives(run, command, name):
 
 
 def spoil(change):
-    """A format of Keras whose reader gives something else."""
+    """A format whose reader returns something else than the run."""
     keras_format = formats.FORMATS["keras"]
 
     def read(file, names):
@@ -167,8 +167,14 @@ def test_a_file_that_gives_something_else_is_not_kept(run, command, monkeypatch,
     assert not (run.path / "export").exists()
 
 
+def test_a_bug_of_ours_keeps_its_traceback():
+    """Only what a converter, or a layer that it calls, raises is told in one line."""
+    with pytest.raises(AttributeError), formats.converting("keras"):
+        formats.flatten_layers(None)
+
+
 def test_a_runtime_that_crashes_is_told_in_one_line(run, monkeypatch):
-    """As one does that frees memory twice: its process dies, and not this one."""
+    """One runtime frees memory twice: its process dies, and this one does not."""
     program = "import os, signal; os.kill(os.getpid(), signal.SIGABRT)"
     start = lambda *words: subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=False)  # noqa: E731
     monkeypatch.setattr(readers, "start_process", start)
@@ -180,7 +186,7 @@ def test_a_runtime_that_crashes_is_told_in_one_line(run, monkeypatch):
 
 
 def test_a_run_of_16_bits_is_compared_with_float32_too(monkeypatch):
-    """Rounding may move what `predict` gives, and not the file's own numbers; a float32 run has no such excuse."""
+    """Rounding may change the outputs of `predict`, but not the file's own numbers; in a float32 run nothing may differ."""
     rows = np.full((4, 2), 0.5, np.float32)
     monkeypatch.setattr(exporting, "is_native", lambda policy: True)
     for policy, passes in (("float32", False), ("mixed_bfloat16", True)):
@@ -251,7 +257,7 @@ def test_other_tasks_give_what_is_of_use(tmp_path, task, name):
 
 def test_a_model_that_is_never_called_has_nothing_to_export(run, monkeypatch):
     class OwnSteps(keras.Model):
-        """As a GAN of two networks: only its training step is its own."""
+        """Like a GAN with two networks: only its training step is its own."""
 
     take = exporting._take_part
     monkeypatch.setattr(exporting, "_take_part", lambda run, model: take(run, OwnSteps()))
@@ -285,7 +291,7 @@ def test_what_people_wrote_in_a_card_stays(run):
         assert text.count(f"\n## {heading}\n") == 1
     ours = text.replace("## Intended use\n", "## Intended use\n\nFor our class alone. 授業用です。\n")
     ours = ours.replace("- Model: mlp", "- Model: our own words")
-    first.card.write_bytes(ours.replace("\n", "\r\n").encode())  # as an editor of Windows writes it
+    first.card.write_bytes(ours.replace("\n", "\r\n").encode())  # as a Windows editor writes it
     second = pbl.export_run(run, "savedmodel")
     now = second.card.read_bytes().decode().replace("\r\n", "\n")
     assert second.kept == ["Model details"] and "- Model: our own words" in now
@@ -305,7 +311,7 @@ def test_a_card_that_is_no_text_stands_before_any_work(run, monkeypatch):
 
 
 def test_a_card_says_what_the_run_says(write_run):
-    """Counted here by hand; a hostile name neither ends a mark nor makes a column."""
+    """Counted here by hand; a hostile name neither ends a mark nor adds a column."""
     hostile = "<!-- /pbl:metrics -->|dog"
     labels = np.repeat([0, 1], 50)
     correct = np.r_[np.arange(50) < 40, np.arange(50) < 45]

@@ -1,4 +1,4 @@
-"""Folders, archives and arrays from disk: the same data whatever they come in, and one line for what is hostile or broken."""
+"""Folders, archives and arrays from disk: the same data in every form, and one line for anything hostile or broken."""
 
 import errno
 import hashlib
@@ -36,7 +36,7 @@ def picture(number: int, side: int = 8) -> bytes:
 
 
 def tree(*folders: str, images: int = 8) -> dict[str, bytes]:
-    """File names with contents: so many pictures in each folder."""
+    """File names with contents: `images` pictures in each folder."""
     return {f"{folder}/{n}.png": picture(100 * at + n) for at, folder in enumerate(folders) for n in range(images)}
 
 
@@ -72,7 +72,7 @@ def pack(file: Path, files: dict[str, bytes], compression=zipfile.ZIP_DEFLATED) 
         (tree("x-train/cat", "x-train/dog", "x-validation/cat"), ["cat", "dog"], "train val"),
         (tree("TrainSet/cat", "TrainSet/dog", "valset/Cat ", "testimages/dog"), ["cat", "dog"], "train val test"),
         (tree("cat/train", "cat/test", "dog/train", "dog/test"), ["cat", "dog"], "train test"),
-        (tree("train_station", "test_tube"), ["test_tube", "train_station"], "train"),  # classes whose names hold such words
+        (tree("train_station", "test_tube"), ["test_tube", "train_station"], "train"),  # classes whose names contain such words
         (tree("a", "A", "b"), ["A", "a", "b"], "train"),  # letters
         (tree("train2017/a", "train2017/b", "val2017/a"), ["a", "b"], "train val"),
         ({**tree("cat", "dog"), "__MACOSX/cat/._1.png": b"x", ".DS_Store": b"x", "cat/.hidden.png": b"x", "cat/Thumbs.db": b"x", "cat/notes.txt": b"x"}, ["cat", "dog"], "train"),
@@ -102,7 +102,7 @@ def test_an_archive_is_unpacked_once_and_anew_when_it_changes(tmp_path):
     (unpacked,) = cache_folder().iterdir()
     before = unpacked.stat().st_mtime_ns
     assert pbl.load_data(archive).split["hashes"] == first and unpacked.stat().st_mtime_ns == before
-    next((unpacked / "cat").iterdir()).unlink()  # a cleaner of caches was there
+    next((unpacked / "cat").iterdir()).unlink()  # as if a cache cleaner had removed it
     assert pbl.load_data(archive).split["hashes"] == first
     shutil.rmtree(unpacked / "dog")
     assert pbl.load_data(archive).split["hashes"] == first
@@ -197,7 +197,7 @@ def truncated(file: Path) -> Path:
 )  # fmt: skip
 @pytest.mark.filterwarnings("ignore::UserWarning")
 def test_hostile_and_broken_archives(tmp_path, make, said):
-    """One line; nothing outside the cache, nothing half-unpacked in it."""
+    """One line; nothing outside the cache, nothing half unpacked in it."""
     file = tmp_path / "a.zip"
     make(file)
     with pytest.raises(InputError) as error:
@@ -223,7 +223,7 @@ def test_a_cache_that_cannot_be_used_and_one_with_leftovers(tmp_path, monkeypatc
         (leftover / "cat").mkdir(parents=True)
     os.utime(old, (0, 0))
     assert zip_archive(archive).class_names == ["cat", "dog"]
-    assert not old.exists() and new.exists()  # which another process may be filling
+    assert not old.exists() and new.exists()  # another process may be filling it
     (tmp_path / "file").touch()
     monkeypatch.setenv("PBL_CACHE", str(tmp_path / "file" / "cache"))
     with pytest.raises(InputError, match=r"cannot be used: Not a directory\. Name another folder"):
@@ -285,7 +285,7 @@ def test_folders_that_are_no_data_set(tmp_path, files, said):
     ids=["kinds", "doubled", "years", "masks-by-ending", "masks-by-word"],
 )  # fmt: skip
 def test_layouts_that_are_asked_about(tmp_path, files, check, said):
-    """Never trained without a word: "stop", before a training."""
+    """Never trained without a warning: "stop", before a training."""
     folder = write(tmp_path / "folder", files)
     found = {finding.check: finding for finding in pbl.load_data(folder).check("train", "val", fast=True)}
     assert found[check].severity == "stop" and said in found[check].message
@@ -294,7 +294,7 @@ def test_layouts_that_are_asked_about(tmp_path, files, check, said):
 
 
 def test_what_pillow_reads_is_read_and_the_rest_is_counted(tmp_path):
-    """By the first bytes where the ending says nothing; in a zip as in a folder."""
+    """By the first bytes if the extension says nothing; in a zip as in a folder."""
     files = tree("cat", "dog")
     for at, (ending, kind) in enumerate([(".ppm", "PPM"), (".jpe", "JPEG"), (".jpg?w=640", "JPEG"), ("", "PNG"), (".jpg ", "JPEG"), (".jpg_large", "JPEG"), (".jp2", "JPEG2000"), (".webp", "WEBP")]):  # fmt: skip
         buffer = io.BytesIO()
@@ -320,7 +320,7 @@ def test_what_pillow_reads_is_read_and_the_rest_is_counted(tmp_path):
 
 
 def test_a_read_that_fails_for_a_moment_is_tried_again(tmp_path, monkeypatch):
-    """A mounted Drive: the same images and split; one that stays away is said to be unreadable, and never skipped."""
+    """A mounted Drive: the same images and split; a file that stays unreadable is reported, and never skipped."""
     folder = write(tmp_path / "folder", tree("cat", "dog", images=20))
     expected = pbl.load_data(folder).split["hashes"]
     monkeypatch.setattr("pbl.storage.writing.RETRY_SECONDS", (0, 0))
@@ -512,7 +512,7 @@ def test_damaged_arrays(tmp_path):
 def test_decoded_images_are_kept_and_read_again_only_where_they_are_the_same(
     tmp_path, monkeypatch, capsys, memory_budget
 ):
-    """In memory or on the disk: the same batches; never those of files that have changed, nor what rotted in the cache."""
+    """In memory or on the disk: the same batches; never those of files that have changed, or of a damaged cache."""
     monkeypatch.setattr(store, "KEPT_FROM", -1)
     folder = write(tmp_path / "folder", tree("cat", "dog", images=30))
     settings = {"image_size": 8, "channels": 3, "memory_budget": memory_budget}
@@ -556,7 +556,7 @@ def test_decoded_images_are_kept_and_read_again_only_where_they_are_the_same(
 
 
 def test_what_the_hash_is_of(tmp_path):
-    """Of the whole image, upright, before it is resized: the reference is NumPy's and Pillow's own way, in one piece each."""
+    """Of the complete image, upright, before it is resized: the reference is computed by NumPy and Pillow, each image at once."""
     exif = Image.Exif()
     exif[0x0112] = 6
     large = Image.fromarray(np.random.default_rng(0).integers(0, 256, (900, 700, 3), np.uint8))
@@ -584,7 +584,7 @@ def test_what_the_hash_is_of(tmp_path):
 
 
 def test_memory_that_does_not_do_is_no_fault_of_an_image(tmp_path, monkeypatch):
-    """However Pillow tells it, and also where broken images are skipped: no image is left out for it."""
+    """However Pillow reports it, and even if broken images are skipped: no image is left out for it."""
     folder = write(tmp_path / "folder", tree("cat", "dog", images=5))
     for error in (MemoryError(), OSError("out of memory error when reading image file")):
         with monkeypatch.context() as failing:
@@ -596,7 +596,7 @@ def test_memory_that_does_not_do_is_no_fault_of_an_image(tmp_path, monkeypatch):
 
 
 def test_an_image_of_absurd_size_costs_nothing(tmp_path):
-    """Of 169 million pixels in half a megabyte the head is enough; within the bound all are read."""
+    """An image of 169 million pixels in half a megabyte is refused by its header; within the limit all images are read."""
     folder = write(tmp_path / "folder", tree("cat", "dog", images=3))
     head = struct.pack(">2I5B", 13_000, 13_000, 8, 2, 0, 0, 0)
     chunk = struct.pack(">I", 13) + b"IHDR" + head + struct.pack(">I", zlib.crc32(b"IHDR" + head))
@@ -608,7 +608,7 @@ def test_an_image_of_absurd_size_costs_nothing(tmp_path):
 
 
 def test_what_is_in_work_is_bounded():
-    """Of threads that want more than there is together never more is taken; one that wants more than all has it alone."""
+    """Threads together never take more memory than the limit; a thread that wants more than all runs alone."""
     room, taken, most = store._Room(100), [0], [0]
 
     def work(wanted):

@@ -1,4 +1,4 @@
-"""Generation: distances against independent ones, planted generators, the whole of a run, and what a GAN's training must keep."""
+"""Generation: distances against independent ones, planted generators, a complete run, and what a GAN's training must keep."""
 
 import json
 import shutil
@@ -101,7 +101,7 @@ def load(kind: str) -> tuple[np.ndarray, np.ndarray]:
 
 @pytest.fixture(scope="module")
 def planted():
-    """Digits: 700 training images, 500 that are planted from, 300 that teach the judge, 297 to compare with."""
+    """Digits: 700 training images, 500 from which samples are planted, 300 that train the judge, 297 for comparison."""
     pixels, labels = load("digits")
     judge = open_judge(pixels[1200:1500], labels[1200:1500], 10)
     reference = Reference(pixels[1500:], labels[1500:], pixels[:700], judge, 297)
@@ -120,7 +120,7 @@ def test_planted_generators_get_their_names(planted, kind):
 
 
 def test_classes_in_wrong_shares_are_a_collapse(planted):
-    """Of good images, none of whose classes is missing."""
+    """With good images, none of whose classes is missing."""
     train, others, labels, reference = planted
     samples = plant("real", train, others, labels, 0, 297)
     measured = describe(measure_samples(samples, reference).numbers, reference, list("0123456789"))
@@ -135,9 +135,9 @@ def test_classes_in_wrong_shares_are_a_collapse(planted):
 
 
 def test_shares_are_estimated_through_a_judge_that_errs():
-    """A judge that is right on 43%: what it says of images of five classes is spread over all ten; the estimate finds the five."""
+    """A judge that is right on 43%: its answers for images of five classes are spread over all ten; the estimate finds the five."""
     random = np.random.default_rng(1)
-    telling = random.dirichlet(np.full(10, 0.5), 10) * 0.62 + 0.38 * np.eye(10)  # of each class, what is said
+    telling = random.dirichlet(np.full(10, 0.5), 10) * 0.62 + 0.38 * np.eye(10)  # what the judge says for each class
 
     def say(labels):
         return np.stack([random.dirichlet(20 * telling[label] + 0.05) for label in labels])
@@ -153,15 +153,15 @@ def test_shares_are_estimated_through_a_judge_that_errs():
     said = say(random.choice(10, 2000, p=wanted))
     shares, apart = reference.measure_shares(said)
     assert np.abs(shares - wanted).max() < 0.04 and apart == pytest.approx(np.abs(wanted - 0.1).sum() / 2, abs=0.04)
-    assert np.abs(said.mean(axis=0) - wanted).sum() / 2 > 0.2  # what the judge says, taken at its word
+    assert np.abs(said.mean(axis=0) - wanted).sum() / 2 > 0.2  # the judge's answers without a correction
     assert reference.measure_shares(say(np.arange(2000) % 10))[1] < 0.15
-    for _ in range(100):  # all of one class, which no real image has: no share is above 1, by no rounding
+    for _ in range(100):  # all of one class, which no real image has: rounding must not make a share above 1
         reference.told_as, reference.labels = random.dirichlet(np.full(10, 0.05), 10).T, random.integers(0, 9, 94)
         shares, apart = reference.measure_shares(np.tile(reference.told_as[:, 9], (50, 1)).astype(np.float32))
         assert shares.min() >= 0 and max(*shares, apart) <= 1
 
 
-# Trainings, told from the course
+# Trainings, diagnosed from their course
 
 
 @pytest.mark.slow
@@ -173,7 +173,7 @@ def test_shares_are_estimated_through_a_judge_that_errs():
         (
             [(300, 0.73, 0.95), (255, 0.73, 0.97)],
             "generator_wins",
-        ),  # it takes the generated ones for real, and fewer real ones
+        ),  # it takes the generated images for real, and fewer of the real ones
         (
             [(90, 0.7, 0.3), (80, 0.7, 0.3), (70, 0.7, 0.3), (60, 0.7, 0.3), (50, 0.7, 0.3), (40, 0.7, 0.3)],
             "still_learning",
@@ -193,7 +193,7 @@ def test_bad_images_are_explained_by_the_course(planted, course, name):
     assert diagnose_samples(measured, history).headline.name == name
     healthy = plant("real", train, others, labels, 0, 297)
     measured = describe(measure_samples(healthy, reference).numbers, reference, list("0123456789"))
-    if name != "diverged":  # good images are not accused for the losses' sake
+    if name != "diverged":  # good images are not called bad because of the losses
         assert diagnose_samples(measured, history).headline.name == "healthy"
 
 
@@ -205,7 +205,7 @@ def test_bad_images_are_explained_by_the_course(planted, course, name):
     [({"conditional": True}, "mixed_float16"), pytest.param({"loss": "wgan_gp"}, "float32", marks=pytest.mark.nightly)],
 )
 def test_a_gan_is_resumed_to_the_bit(tmp_path, options, precision):
-    """Cut off within an epoch: both networks, both optimizers with their loss scales, the noise, and what the monitor saw."""
+    """Interrupted within an epoch: both networks, both optimizers with their loss scales, the noise, and what the monitor measured."""
     CALLBACKS["cut"] = Cut
     config = pbl.Config(**SETTINGS).replace(
         callbacks=["cut"],
@@ -284,7 +284,7 @@ def test_a_run_from_training_to_images(trained, tmp_path, command):
 
 @pytest.mark.slow
 def test_gans_are_compared_by_their_distance(trained, tmp_path, command):
-    """Less is better: of copies of one run, whose distances are changed, the nearer ones stand first."""
+    """Less is better: among copies of one run, whose distances are changed, the nearer ones come first."""
     with np.load(trained.path / "predictions_val.npz") as saved:
         arrays = dict(saved)
     metrics, random, kids = trained.read_json("metrics_val.json"), np.random.default_rng(0), {"near": [], "far": []}
@@ -344,7 +344,7 @@ def test_in_a_fit_of_ones_own(capsys):
 
 @pytest.mark.nightly
 def test_images_without_labels(tmp_path):
-    """One class: the judge learns turns, and nothing is said of classes."""
+    """One class: the judge learns turns, and nothing is said about classes."""
     images = load("digits")[0][:500]
     pbl.DATASETS["unlabelled"] = lambda: from_arrays(images, np.zeros(500, int), ["digit"])
     run = pbl.train(pbl.Config(**SETTINGS).replace(dataset="unlabelled", epochs=1), folder=tmp_path)

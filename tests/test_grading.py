@@ -1,4 +1,4 @@
-"""Hidden sets, submissions and the grading of a class, as a team and an instructor meet them."""
+"""Hidden sets, submissions and the grading of a class, as a team and an instructor use them."""
 
 import csv
 import json
@@ -55,7 +55,7 @@ def float_run(tmp_path_factory) -> pbl.runs.Run:
 
 @pytest.fixture(scope="module")
 def submitted(float_run, tmp_path_factory) -> Path:
-    """What `submit` writes of a run, as a zip."""
+    """What `submit` writes for a run, as a zip."""
     file = tmp_path_factory.mktemp("submitted") / "team.zip"
     told = submit(float_run, "チームA", out=file)
     assert told.status == "ok" and not told.remarks, told
@@ -81,7 +81,7 @@ def test_a_holdout_hides_by_content_and_names_nothing(hidden):
     assert not seen & set(hashes) and seen | set(hashes) == set(known)
     order = {row["id"]: row for row in labels}
     assert [int(order[name]["label"]) for name in told.ids] == [known[content] for content in hashes]
-    # Neither the order of the names nor their dates tell the class; both halves have each class.
+    # Neither the order of the names nor their dates show the class; both halves have each class.
     classes = np.array([int(order[name]["label"]) for name in told.ids])
     assert abs(np.corrcoef(np.arange(len(classes)), classes)[0, 1]) < 0.2
     assert len({file.stat().st_mtime for file in told.files}) == 1
@@ -94,7 +94,7 @@ def test_a_holdout_hides_by_content_and_names_nothing(hidden):
 
 
 def test_groups_hold_between_hidden_and_public_and_between_the_halves(tmp_path):
-    """Three images of each patient: on one side of the border, and of the hidden ones in one half."""
+    """Three images of each patient: on one side of the split, and hidden ones are in one half."""
     from PIL import Image
 
     random = np.random.default_rng(0)
@@ -128,7 +128,7 @@ def test_copies_across_the_border_are_named(tmp_path):
     assert len(pairs) >= 20
     for pair in pairs:
         one, other = (int(pair[name].split("/")[-1]) for name in ("public image", "hidden image"))
-        assert abs(one - other) == 300  # the very pairs that were planted
+        assert abs(one - other) == 300  # exactly the planted pairs
 
 
 @pytest.mark.parametrize(
@@ -170,7 +170,7 @@ def test_downloads_are_understood_as_they_come(tmp_path, names, expected):
     assert [team.name for team in roster.teams] == CLASS
     found = find_submissions(find_sources([File(name, tmp_path / "r.csv") for name in names], roster, "class"), roster)
     assert {s.team: len(s.files) for s in found if s.parts} == expected
-    assert [s.team for s in found][:4] == CLASS  # everybody has a row, also who sent nothing
+    assert [s.team for s in found][:4] == CLASS  # every team has a row, even if it sent nothing
     assert all(s.problem.reason == "nothing" for s in found if s.team not in expected)
     assert [s.is_expected for s in found] == [s.team in CLASS for s in found]
 
@@ -208,7 +208,7 @@ def test_ties_are_mcnemars_and_groups_have_a_first():
 
 
 def test_agreement_on_errors_tells_a_copy_from_a_colleague():
-    """Networks of one kind, trained apart on the same images, share under half of their mistakes; a copy shares nearly all."""
+    """Networks of one kind, trained separately on the same images, share under half of their mistakes; a copy shares nearly all."""
     digits = pbl.load_data("digits")
     train, test = digits.images("train"), digits.images("test")
     given = []
@@ -268,7 +268,9 @@ def test_a_rubric_gives_points_and_takes_days_off(tmp_path):
     times = ("2026-12-01T12:00+09:00", "2026-12-01T03:00:01+00:00", "2026-12-03T12:00:01+09:00")
     assert [rubric.days_late(datetime.fromisoformat(time)) for time in times] == [0, 1, 3]
     assert Rubric().give_points({"accuracy": 1}) is None
-    assert Rubric(deadline="2026-12-01").days_late(datetime(2026, 12, 1, 23, 59)) == 0  # a day alone means its end
+    assert (
+        Rubric(deadline="2026-12-01").days_late(datetime(2026, 12, 1, 23, 59)) == 0
+    )  # a date without a time means its end
     assert Rubric(deadline="2026-12-01").days_late(datetime(2026, 12, 2)) == 1
     with pytest.raises(InputError, match=r"deadline 2026-12-01T23:59:59.999999 has none. Add a zone"):
         Rubric(deadline="2026-12-01").days_late(datetime.fromisoformat("2026-12-01T00:00+09:00"))
@@ -321,7 +323,7 @@ def test_what_a_person_filled_in_is_kept(tmp_path):
     file, names = tmp_path / "marks.csv", ["報告書", "talk"]
     assert update_marks(file, ["A", "=B"], names) == {"A": {"報告書": "", "talk": ""}, "=B": {"報告書": "", "talk": ""}}
     assert [row["team"] for row in as_rows(file)] == ["A", "'=B"]
-    # As Excel in Japan saves it, with a column and lines of its own.
+    # As Excel in Japan saves it, with the instructor's own column and lines.
     file.write_bytes('team,報告書,talk,memo\r\nA,-1,,"two\nlines"\r\n\'=B,良,,\r\n'.encode("cp932"))
     kept = file.read_bytes()
     assert update_marks(file, ["A", "=B"], names)["=B"] == {"報告書": "良", "talk": ""} and file.read_bytes() == kept
@@ -380,7 +382,7 @@ def test_the_ledger_survives_a_torn_line_and_shows_an_edit(tmp_path):
 
 
 def test_what_a_worker_left_is_read_as_a_strangers(tmp_path):
-    """Also where nothing has locked it up: a pipe hangs nobody, a link leads nowhere, a hard link and a folder are not read."""
+    """Even if nothing has locked the worker down: a pipe blocks nothing, a link leads nowhere, a hard link and a folder are not read."""
     good = json.dumps({"reason": "ok", "fields": {}, "facts": {}})
     secret = tmp_path / "secret"
     secret.write_text(good)
@@ -434,8 +436,8 @@ print(*before, sep="\\n")
 
 
 def test_what_runs_inside_the_lock_is_read_in_an_hour(submitted, tmp_path):
-    """A locked worker once held 41 files and 9,397 lines of this package. Beside the builders (one file a paper, any may be named,
-    and half of their lines are what the docstrings say of it) it shall hold less than half of either; and import nothing more
+    """A locked worker once had 41 files and 9,397 lines of this package. Apart from the builders (one file for each paper, any may be named,
+    and half of their lines are docstrings) it must have less than half of either; and import nothing more
     once it is locked."""
     words = [sys.executable, "-c", LOCKED, submitted, tmp_path / "job"]
     done = subprocess.run(words, capture_output=True, text=True, cwd=ROOT)
@@ -452,7 +454,7 @@ def test_what_runs_inside_the_lock_is_read_in_an_hour(submitted, tmp_path):
     assert not re.search(r"^\s*(import|from) (matplotlib|pandas|sklearn)", "\n".join(texts.values()), re.MULTILINE)
 
 
-# --- the whole way
+# --- the complete grading
 
 
 @needs_isolation
@@ -520,10 +522,10 @@ def test_a_class_from_submit_to_the_table(hidden, submitted, float_run, tmp_path
         and "http" not in summary
     )
 
-    # A roster that was wrong leaves no page among those that are handed out.
+    # A wrong roster leaves no page among those that are handed out.
     Path("grades/teams/Wrong_name").mkdir()
     Path("grades/teams/Wrong_name/feedback.md").write_text("missing")
-    # Again: nothing is run. Other points: nothing is run either. One changed: that one alone.
+    # Again: nothing is run. Other points: nothing is run either. One changed: only that one is run.
     first = Path("grades/grades.csv").read_bytes()
     started = time.monotonic()
     status, _, err = command(*words)
@@ -543,7 +545,7 @@ def test_a_class_from_submit_to_the_table(hidden, submitted, float_run, tmp_path
     status, out, err = command(*words, "--again", "D")
     assert status == 2 and "--again D: no such team" in err
 
-    # A cached score edited by hand: told and computed again, or where nothing is run, a fault of the grader's and status 1.
+    # A cached score edited by hand: reported and computed again, or, if nothing is run, a fault of the grader and status 1.
     results = sorted(Path("grades/work/results").iterdir())
     edited = next(file for file in results if file.stem == rows[0]["key"])
     whole = edited.read_bytes()
@@ -557,7 +559,7 @@ def test_a_class_from_submit_to_the_table(hidden, submitted, float_run, tmp_path
         and "1/1 チームA: ok" in err
     )
     assert edited.read_bytes() == whole
-    # A line taken from the end of the ledger is told, and the exit status says so.
+    # A line removed from the end of the ledger is reported, and the exit status says so.
     ledger = Path("grades/work/ledger.jsonl")
     lines = ledger.read_bytes().splitlines(keepends=True)
     ledger.write_bytes(b"".join(lines[:-1]))
@@ -565,7 +567,7 @@ def test_a_class_from_submit_to_the_table(hidden, submitted, float_run, tmp_path
     assert status == 1 and "lines were edited or lost" in err
     ledger.write_bytes(b"".join(lines))
 
-    # Halves, and a leaderboard that tells coarse scores, and no more of them than there are tries.
+    # Halves, and a leaderboard that shows coarse scores, at most as many as there are tries.
     assert command(*words, "--half", "private")[0] == 0
     assert pd.read_csv("grades/grades.csv")["images"].dropna().unique().tolist() == [int((~labels.is_public).sum())]
     assert command(*words, "--half", "public", "--tries", "1")[0] == 0
@@ -611,7 +613,7 @@ def test_two_halves_on_two_machines(hidden, submitted, tmp_path):
 @pytest.mark.nightly
 @needs_isolation
 def test_a_killed_grader_goes_on_and_a_second_one_is_kept_out(hidden, submitted, trained_run, tmp_path):
-    """Killed with SIGKILL three times in the midst of the class: the same table as undisturbed, and no process left."""
+    """Killed with SIGKILL three times in the middle of the class: the same table as without interruption, and no process left."""
     folder = tmp_path / "in"
     folder.mkdir()
     for number in range(10):
@@ -620,13 +622,13 @@ def test_a_killed_grader_goes_on_and_a_second_one_is_kept_out(hidden, submitted,
     words = [sys.executable, "-m", "pbl", "grade", "in", "--data", str(hidden), "--out"]
     options = {"cwd": tmp_path, "env": {**os.environ, "PYTHONPATH": str(ROOT)}, "stdout": subprocess.DEVNULL, "stderr": subprocess.PIPE, "text": True}  # fmt: skip
     ledger = tmp_path / "killed" / "work" / "ledger.jsonl"
-    # Each time another one is at work: the same one twice would be taken for the cause.
+    # Each time another submission is running: the same one twice would be taken for the cause.
     for wanted in (1, 3, 5):
         process = subprocess.Popen([*words, "killed"], **options)
         while process.poll() is None:
             done = ledger.read_text().count('"event": "end"') if ledger.exists() else 0
             if done >= wanted:
-                process.send_signal(signal.SIGSTOP)  # it is at work as long as the second one needs
+                process.send_signal(signal.SIGSTOP)  # it stays running as long as the second one needs
                 second = subprocess.run([*words, "killed"], **options)
                 assert second.returncode == 2 and "Another grader is working" in second.stderr
                 process.kill()
@@ -731,7 +733,7 @@ def test_wrong_input_gets_one_line(command, hidden, trained_run, tmp_path, monke
 
 
 def test_what_would_not_be_graded_is_not_written(trained_run, tmp_path, monkeypatch):
-    """A model whose outputs are no probabilities; and a builder of one's own, which the instructor must list."""
+    """A model whose outputs are not probabilities; and a user's own builder, which the instructor must list."""
     monkeypatch.chdir(tmp_path)
     experiment = (
         "from pbl import Config\nfrom pbl.models import MODELS, mlp\nimport keras\n"

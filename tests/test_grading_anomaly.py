@@ -35,7 +35,7 @@ def write_table(scores: np.ndarray, alarm: np.ndarray, ids: list[str]) -> bytes:
     return "\n".join(["id,score,alarm", *lines]).encode()
 
 
-# --- What is handed in
+# --- The submission
 
 
 @pytest.mark.parametrize("images", [7, 400, 30_000])
@@ -89,7 +89,7 @@ FAULTS = [
         "alarm_unlike_score",
         {"line": 3, "other": 4},
     ),
-    (  # no threshold tells equal scores apart
+    (  # no threshold separates equal scores
         ["id,score,alarm", "a1c,1,no", "b2c,3,no", *RIGHT[2:]],
         "alarm_unlike_score",
         {"line": 3, "other": 4},
@@ -109,14 +109,14 @@ def test_the_first_row_that_is_wrong_is_shown(lines, reason, fields):
     assert (told.value.reason, told.value.fields) == (reason, fields)
 
 
-# --- What it is worth
+# --- The score
 
 
 @pytest.mark.parametrize(("alarms", "images"), [(5, 100), (0, 60), (12, 100), (4, 20), (0, 200), (30, 2000), (3, 20)])
 def test_the_promise_is_held_beside_a_binomial_interval(alarms, images):
     scores = np.zeros((images + 1, 2), np.float32)
     scores[:, 1] = np.arange(images + 1) / (2 * images + 2)
-    scores[: alarms + 1, 1] += 0.5  # the anomaly, which stands first, and so many others
+    scores[: alarms + 1, 1] += 0.5  # the anomaly, which comes first, and `alarms` others
     labels = np.zeros(images + 1, int)
     labels[0] = 1
     low, high = binomtest(alarms, images).proportion_ci(method="wilson")
@@ -139,7 +139,7 @@ def test_flags_go_by_the_scores_and_not_by_the_alarms():
         return find_anomaly_flags(score_anomalies(read_scores(write_table(scores, alarm, ids), ids)[0], labels, 0.05), 0.999)  # fmt: skip
 
     good, none = labels + random.normal(size=300), np.zeros(300, bool)
-    assert flags(good, none) == []  # an accuracy of .8, of answers that are all one class
+    assert flags(good, none) == []  # an accuracy of .8, from answers that are all one class
     assert flags(np.full(300, 2.5), none) == ["constant_predictions"]
     assert flags(-good, none) == ["below_chance"]
     assert flags(random.normal(size=300), none) == []
@@ -225,7 +225,7 @@ def test_a_run_hands_in_scores_and_no_model(run, hidden, tmp_path):
 @pytest.mark.slow
 @needs_isolation
 def test_a_class_is_graded(run, hidden, tmp_path):
-    """A run, its scores turned round, the same for all images, a model, and a CSV with each fault."""
+    """A run, its scores with the opposite sign, the same score for all images, a model, and a CSV with each fault."""
     told, handed_in = open_hidden(hidden), tmp_path / "in"
     handed_in.mkdir()
     written = submit(run, "run", out=handed_in / "run", predictions=hidden / "images")
@@ -234,7 +234,7 @@ def test_a_class_is_graded(run, hidden, tmp_path):
     order = np.argsort([row["id"] for row in rows])
     scores = np.array([float(row["score"]) for row in rows])[order]
     alarm = np.array([row["alarm"] == "yes" for row in rows])[order]
-    expected = pbl.predict(run, told.files)  # the same scores and alarms, by the command that a team has at hand
+    expected = pbl.predict(run, told.files)  # the same scores and alarms, from the command that a team can use
     assert (scores == expected["score"].to_numpy()).all() and (alarm == expected["alarm"].to_numpy()).all()
 
     def hand_in(team: str, content: bytes) -> None:
@@ -302,7 +302,7 @@ def test_a_class_is_graded(run, hidden, tmp_path):
     assert "すべての画像のスコアが同じです" in told_to["constant"] and "正解率" not in "".join(told_to.values())
     assert "課題は異常検知です。モデルではなく" in told_to["model"] and "--predictions IMAGES" in told_to["ids"]
 
-    # A leaderboard tells of the public half, rounded down, and runs nothing anew. Where a simple method is as good, no flag is raised.
+    # A leaderboard shows the public half, rounded down, and runs nothing again. If a simple method is as good, there is no flag.
     (hidden / "references").mkdir(exist_ok=True)
     (hidden / "references" / "scores.json").write_text('{"mean_image": 1.0}')
     public = {row["team"]: row for row in grade(tmp_path / "grades", phase="score", half="public", **settings)}

@@ -1,4 +1,4 @@
-"""A leaderboard tells no single image, the ledger no lie, and agreement on errors no honest pair."""
+"""A leaderboard reveals no single image, the ledger shows no false line, and agreement on errors flags no honest pair."""
 
 import itertools
 from pathlib import Path
@@ -14,7 +14,7 @@ from pbl.grading.results import climb
 
 @pytest.mark.parametrize("images", [20, 60, 180, 1000, 5000])
 def test_a_student_with_three_tries_learns_nothing_of_one_image(images):
-    """Whatever the first try reached: who then changes one answer, or two, is told the very same, whether they were right or not."""
+    """Whatever the first try reached: a student who then changes one answer, or two, gets exactly the same score, right or not."""
     random = np.random.default_rng(0)
     for correct in random.integers(3, images - 3, 200):
         for second, third in itertools.product((-1, 0, 1), (-2, -1, 0, 1, 2)):
@@ -28,7 +28,7 @@ def test_a_student_with_three_tries_learns_nothing_of_one_image(images):
 
 @pytest.mark.parametrize("images", [20, 180, 5000])
 def test_a_leaderboard_is_coarse_and_true(images):
-    """A score told is never above what was reached; a step better is told, and the steps are of five images or a point at least."""
+    """A shown score is never above the true one; an improvement of a step is shown, and steps are at least five images or a point."""
     step = max(5, -(-images // 100))
     for correct in range(images + 1):
         score = climb(correct / images, images, [])[1]
@@ -48,7 +48,7 @@ def test_tries_are_of_one_hidden_set_and_a_cut_ledger_shows(tmp_path: Path):
     assert len(again.told("A", "one")) == 2 and not again.told("A", "other") and again.name_inside("z") == "B"
     assert again.is_whole and again.holds(ledger.last) and again.holds("")
     lines = (tmp_path / "ledger.jsonl").read_bytes().splitlines(keepends=True)
-    (tmp_path / "ledger.jsonl").write_bytes(b"".join(lines[:-1]))  # no line is torn, and the end is gone
+    (tmp_path / "ledger.jsonl").write_bytes(b"".join(lines[:-1]))  # no line is incomplete, but the end is missing
     cut = Ledger(tmp_path / "ledger.jsonl")
     assert cut.is_whole and not cut.holds(ledger.last)
 
@@ -63,7 +63,7 @@ def test_a_stop_by_the_instructor_is_no_start_that_failed(tmp_path):
 
 
 def make_class(teams: int, accuracy: float, alike: float, seed: int) -> tuple[dict, np.ndarray]:
-    """Teams whose mistakes are partly the same: on some images every network is misled alike."""
+    """Teams whose mistakes are partly the same: on some images every network is misled in the same way."""
     random = np.random.default_rng(seed)
     labels = random.integers(0, 10, 2000)
     shared = np.where(random.random(2000) < (1 - accuracy) * alike, (labels + 3) % 10, labels)
@@ -78,7 +78,7 @@ def make_class(teams: int, accuracy: float, alike: float, seed: int) -> tuple[di
 
 @pytest.mark.parametrize("alike", [0.0, 0.5, 0.9])
 def test_chance_is_what_the_class_shares(alike):
-    """Where hidden labels are wrong, or images mislead everybody, all agree, and nobody is accused; a copy among them is."""
+    """If hidden labels are wrong, or images mislead everybody, all agree, and nobody is flagged; a copy among them is."""
     given, labels = make_class(8, 0.85, alike, 1)
     features = {name: name for name in given}
     assert judge.find_agreements(given, features, labels) == []
@@ -86,9 +86,9 @@ def test_chance_is_what_the_class_shares(alike):
     copied = np.where(random.random(2000) < 0.002, (labels + 1) % 10, given["t0"])
     found = judge.find_agreements({**given, "copy": copied}, {**features, "copy": "copy"}, labels)
     assert [pair[:2] for pair in found] == [("t0", "copy")] and found[0][2] > found[0][3] >= judge.CHANCE
-    # Linear models share all but their last layer, and so do heads on one frozen network: convex problems have one solution.
+    # Linear models share everything except their last layer, and so do heads on one frozen network: convex problems have one solution.
     assert judge.find_agreements({**given, "copy": copied}, dict.fromkeys([*given, "copy"], "same"), labels) == []
-    # Of two or three teams chance is not known, and of predictions not what made them.
+    # With two or three teams chance is not known; for predictions the network is not known.
     assert judge.find_agreements({"t0": given["t0"], "copy": copied}, {"t0": "a", "copy": "b"}, labels) == []
     assert judge.find_agreements({**given, "copy": copied}, features, labels) == []
 
@@ -98,7 +98,7 @@ def test_chance_is_what_the_class_shares(alike):
     [(0, False, False), (9, False, False), (10, False, True), (0, True, True)],
 )
 def test_teams_that_are_right_alike_have_not_copied(wrong, has_probabilities, is_copy):
-    """Labels alone with no mistake can be written in one way; the same ten mistakes, or the same probabilities, are told."""
+    """Labels without any mistake can be written in only one way; the same ten mistakes, or the same probabilities, are flagged."""
     truth = np.arange(40) % 4
     predicted = np.where(np.arange(40) < wrong, (truth + 1) % 4, truth)
     common = {"status": "ok", "facts": {"has_probabilities": has_probabilities}}
@@ -123,6 +123,6 @@ def test_a_full_disk_is_one_line(tmp_path):
         for line, tell in tells.items():
             with pytest.raises(InputError, match=line), telling_full_disks(tell):
                 raise OSError(number, "No space left on device", str(tmp_path / "x"))
-    # A fault of ours keeps its traceback.
+    # A fault of our own code keeps its traceback.
     with pytest.raises(FileNotFoundError), telling_full_disks(submission._tell_full_disk):
         (tmp_path / "absent").read_bytes()

@@ -1,4 +1,4 @@
-"""What a submission may use by the clock, and by whose fault it ended."""
+"""How much clock time a submission may use, and whose fault its end is."""
 
 from types import SimpleNamespace
 
@@ -25,7 +25,7 @@ class Clocks:
         self.child.started = self.child.time_looked = self.now
 
     def killed_after(self) -> float:
-        """Seconds by the clock until the limit is reached."""
+        """Clock seconds until the limit is reached."""
         while self.child._count_seconds(self.now) <= self.child.limits.seconds:
             self.now += 1.0
         return self.now - 1000.0
@@ -34,12 +34,12 @@ class Clocks:
 @pytest.mark.parametrize(
     ("share", "seconds"),
     [
-        (1.0, 31),  # alone: its seconds are those of the clock
+        (1.0, 31),  # alone: its seconds are clock seconds
         (2.0, 31),  # two threads: not faster than the clock; all threads together have a limit of their own
-        (0.5, 61),  # beside others it has half of a processor, so twice the time
+        (0.5, 61),  # next to others it has half of a processor, so twice the time
         (0.2, 151),
         (0.11, 273),
-        (0.09, 31),  # so little is waiting, and by the clock
+        (0.09, 31),  # with so little it is waiting, and clock time counts
         (0.0, 31),
     ],
 )
@@ -55,7 +55,7 @@ def test_ten_times_the_limit_by_the_clock_are_the_end_of_any(monkeypatch):
 
 
 def test_two_stops_by_the_instructor_are_no_crash(tmp_path, monkeypatch):
-    """Ctrl-C, or a full disk, while a submission is at work: the third time it is graded as if nothing had been."""
+    """Ctrl-C, or a full disk, while a submission is running: the third time it is graded as if nothing had happened."""
     item = _Item(Submission("A"), {}, "key")
     grader = Runner.__new__(Runner)
     grader.jobs, grader.is_last, grader.tell = 1, False, lambda line: None
@@ -82,7 +82,7 @@ def test_two_stops_by_the_instructor_are_no_crash(tmp_path, monkeypatch):
     grader.workers = SimpleNamespace(next_end=lambda: {"id": 1, **used})
     grader._work([item])
     assert saved == ["ok"]
-    # Killed with SIGKILL nobody can note it: of two of those it is taken for the cause.
+    # After SIGKILL nothing can be recorded: with two of those the submission is taken for the cause.
     for _ in range(MOST_STARTS):
         grader.ledger.add("start", key="other", team="B")
     grader._work([_Item(Submission("B"), {}, "other")])
@@ -96,12 +96,12 @@ def test_two_stops_by_the_instructor_are_no_crash(tmp_path, monkeypatch):
             100,
             "needs 0.5 s per image here, and the grader stops a submission after 120 s: enough for about 200 hidden images",
         ),
-        (49, None),  # four times as many as there are test images is far off
+        (49, None),  # four times as many as there are test images is far from the limit
         (None, "enough for about 200 hidden images"),  # how many there are is not known
     ],
 )
 def test_submit_measures_what_the_graders_time_is_enough_for(images, told):
-    """Ten images that took 14 s are one batch, which takes as long with 28 of them: 0.5 s an image."""
+    """Ten images that took 14 s are one batch, which takes as long with 28 of them: 0.5 s for each image."""
     result = np.zeros((10, 3), np.float32)
     outcome = judge.Outcome("ok", facts={"seconds_to_predict": 14.0, "seconds_to_open": 20.0}, result=result)
     said = submission._tell_speed(outcome, SimpleNamespace(split={"images": {"test": images}}))

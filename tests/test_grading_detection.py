@@ -1,4 +1,4 @@
-"""Hidden sets, submissions and the grading of a class in detection: boxes.json from honest and hostile teams, and what its boxes are worth."""
+"""Hidden sets, submissions and the grading of a class in detection: boxes.json from honest and hostile teams, and the score of its boxes."""
 
 import io
 import json
@@ -38,7 +38,7 @@ needs_isolation = pytest.mark.skipif(
 )
 NAMES = ["disc", "square"]
 
-# --- What it is worth
+# --- The score
 
 
 def overlap(one, other) -> float:
@@ -89,7 +89,7 @@ def judge_by_hand(truth, found, threshold: float, classes: int) -> dict[str, flo
 
 
 def draw(seed: int, images: int = 12) -> tuple[list[np.ndarray], list[np.ndarray], np.ndarray]:
-    """True boxes that do not touch, found ones beside them, and sizes; images without either among them."""
+    """True boxes that do not touch, found ones next to them, and sizes; some images without either."""
     random = np.random.default_rng(seed)
     truth, found = [], []
     sizes = random.integers(60, 120, (images, 2))
@@ -142,7 +142,7 @@ def test_one_image_says_nothing_of_others_and_a_patient_counts_as_one():
 
 
 def test_teams_are_tied_as_a_paired_test_of_the_jackknife_ties_them():
-    """What each image adds is n times mAP50 less (n - 1) times mAP50 without it, here by leaving each out in turn."""
+    """Each image contributes n times mAP50 minus (n - 1) times mAP50 without it, here computed by leaving each out in turn."""
     truth, found, sizes = draw(11, 40)
     random, several = np.random.default_rng(0), []
     for share in (1.0, 0.97, 0.8, 0.4):
@@ -181,7 +181,7 @@ def test_flags_of_boxes():
 
 
 def test_answers_are_objects_found_and_boxes_of_none():
-    """Of three objects in two images: one found twice, one by the other class, one by a box below the threshold."""
+    """Three objects in two images: one found twice, one by the other class, one by a box below the threshold."""
     truth = pad_boxes([np.array([[0, 0, 10, 10, 0], [20, 20, 30, 30, 1]]), np.array([[0, 0, 8, 8, 1]])], 2)
     found = np.full((2, 4, 6), -1.0)
     found[0, :3] = [0, 0, 10, 9, 0, 0.9], [0, 1, 10, 10, 0, 0.8], [20, 20, 30, 30, 0, 0.7]
@@ -191,7 +191,7 @@ def test_answers_are_objects_found_and_boxes_of_none():
     assert score_boxes(found, truth, NAMES, 0.1).predicted.tolist() == [1, 0, 1, *expected[3:]]
 
 
-# --- What is handed in
+# --- The submission
 
 IDS, SIZES = ["a1c", "b2c", "c3c"], [(60, 80), (50, 50), (400, 700)]
 BOX = [1, 2, 30.5, 20, "disc", 0.75]
@@ -265,7 +265,7 @@ def twice(told: dict) -> bytes:
     return json.dumps(told).replace("{", "{", 1).replace('"images": {', f'"images": {{"{first}": [], ', 1).encode()
 
 
-# What becomes of boxes.json of two classes: its bytes, the reason why it is refused, values of the sentence.
+# A change of boxes.json with two classes: its bytes, the reason of the refusal, values of the sentence.
 Case = tuple[Callable[[dict], bytes], str, dict[str, Any]]
 HOSTILE: dict[str, Case] = {
     "empty": (lambda told: b"", "empty_file", {}),
@@ -334,7 +334,7 @@ def test_what_is_hostile_is_refused_by_name(name):
 
 
 def test_what_a_worker_says_is_looked_at(tmp_path):
-    """A worker that was taken over may leave any bytes: the judge takes boxes of these images alone."""
+    """A worker that was taken over may leave any bytes: the judge accepts only boxes of these images."""
 
     def leave(rows: np.ndarray, content: bytes | None = None, facts: dict | None = None) -> judge.Outcome:
         facts = {"kind": "boxes", "threshold": 0.4} if facts is None else facts
@@ -424,7 +424,7 @@ def test_a_hidden_set_keeps_its_boxes_to_itself(hidden):
 
 @pytest.mark.parametrize("as_zip", [False, True])
 def test_a_folder_of_photographs_with_patients_and_an_official_split(tmp_path, as_zip):
-    """JPEG of several sizes, three images a patient, COCO by split; names that stand in two folders."""
+    """JPEG of several sizes, three images for each patient, COCO by split; names that are in two folders."""
     random, truth = np.random.default_rng(0), {}
     for split, numbers in {"train": range(30), "val": range(30, 36)}.items():
         names, sizes, boxes = [], [], []
@@ -486,7 +486,7 @@ def test_a_folder_of_photographs_with_patients_and_an_official_split(tmp_path, a
 def test_a_set_that_cannot_be_judged_is_not_made(tmp_path, monkeypatch, source, settings, said):
     images, boxes = shapes(60)
     boxes = [rows * [1, 1, 1, 1, 0] for rows in boxes]
-    boxes[7][0, 4] = 1  # one box alone
+    boxes[7][0, 4] = 1  # a single box
     monkeypatch.setitem(pbl.DATASETS, "boxed", lambda: from_boxed_arrays(images, boxes, NAMES))
     with pytest.raises(InputError, match=said):
         make_holdout(source.format("boxed"), out=tmp_path / "out", seed=0, **{"task": "detection", **settings})
@@ -524,7 +524,7 @@ def put(file: Path, contents: dict[str, bytes]) -> Path:
 @pytest.mark.slow
 @needs_isolation
 def test_a_class_is_graded(run, hidden, tmp_path, command):
-    """A run, its copy with some boxes moved, nothing, the same for all, the truth, and a file with each fault."""
+    """A run, its copy with some boxes moved, no boxes, the same for all images, the truth, and a file with each fault."""
     told, handed_in = open_hidden(hidden), tmp_path / "in"
     labels = open_labels(told)
     handed_in.mkdir()
@@ -572,7 +572,7 @@ def test_a_class_is_graded(run, hidden, tmp_path, command):
         write_boxes(handed_in / f"{team}.zip", team, NAMES, told.ids, of, 0.4)
     whole = {"threshold": 0.4, "images": {key: [[*row[:4], NAMES[int(row[4])], row[5]] for row in rows.tolist()] for key, rows in zip(told.ids, others["other1"], strict=True)}}  # fmt: skip
     whole["images"][told.ids[0]] = [BOX]
-    for number, (spoil, _, _) in enumerate(HOSTILE.values()):  # half of them as the file alone, half in a zip
+    for number, (spoil, _, _) in enumerate(HOSTILE.values()):  # half of them as a single file, half in a zip
         content = spoil(json.loads(json.dumps(whole)))
         if number % 2:
             (handed_in / f"fault{number}.json").write_bytes(content)
@@ -628,7 +628,7 @@ def test_a_class_is_graded(run, hidden, tmp_path, command):
     )
     assert "正解率" not in "".join(said.values()) and "--predictions IMAGES" in said["table"]
 
-    # Nothing runs anew for the leaderboard; where a simple method is as good, a good score is no sign.
+    # Nothing runs again for the leaderboard; if a simple method is as good, a good score is not suspicious.
     (hidden / "references").mkdir(exist_ok=True)
     (hidden / "references" / "scores.json").write_text('{"mean_boxes": 1.0}')
     public = {row["team"]: row for row in grade(tmp_path / "grades", phase="score", half="public", **settings)}
@@ -640,9 +640,7 @@ def test_a_class_is_graded(run, hidden, tmp_path, command):
     status, _, err = command(*words, "accuracy>=0.5")
     assert status == 2 and "valid are map50, right_count, map, precision, recall, threshold, points" in err
     status, out, _ = command(*words, "map50>=0.0")
-    assert (
-        status == 1 and "mAP50 (95% interval)" in out and "right count" in out
-    )  # those that were refused do not reach it
+    assert status == 1 and "mAP50 (95% interval)" in out and "right count" in out  # refused ones do not reach it
 
 
 @pytest.mark.nightly
@@ -663,7 +661,7 @@ def test_the_references_need_no_network(hidden):
 @needs_isolation
 @pytest.mark.parametrize(("fit", "remarks"), [("pad", 0), ("stretch", 0), ("crop", 1)])
 def test_boxes_are_brought_to_the_pixels_of_each_image(tmp_path, monkeypatch, fit, remarks):
-    """Photographs of several sizes: what a network of one size finds is handed in in each image's own pixels."""
+    """Photographs of several sizes: the boxes of a network with one input size are submitted in each image's own pixels."""
     images, boxes = shapes(80)
     draw, wide, moved = np.random.default_rng(0), [], []
     for image, rows in zip(images, boxes, strict=True):
@@ -688,5 +686,5 @@ def test_boxes_are_brought_to_the_pixels_of_each_image(tmp_path, monkeypatch, fi
     for at, found in enumerate(pbl.load_model(run).predict(fitted, verbose=0)):
         of_image = rows[rows[:, 0] == at]
         for one in unfit_boxes(found[found[:, 4] >= 0], told.sizes[at], fit, (32, 32)):
-            if (one[2:4] - one[:2] > 0.01).all():  # others lie in the borders of `pad`, or are none
+            if (one[2:4] - one[:2] > 0.01).all():  # others are only in the borders of `pad`, or empty
                 assert np.abs(of_image[:, 1:5] - one[:4]).max(axis=1).min() < 0.01

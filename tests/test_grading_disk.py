@@ -1,4 +1,4 @@
-"""A full disk at each write of `holdout`, `submit` and `grade`: one line, nothing half-written, and the same command goes on."""
+"""A full disk at each write of `holdout`, `submit` and `grade`: one line, nothing half-written, and the same command continues later."""
 
 import errno
 import json
@@ -23,7 +23,7 @@ from pbl.grading.sandbox import FULL, find_layers
 
 
 class Disk:
-    """A disk that is full after so many operations that need room, below a folder."""
+    """A disk that is full after `room` operations that need space, below a folder."""
 
     def __init__(self):
         self.place, self.left, self.seen, self.full_at = None, None, 0, ""
@@ -36,7 +36,7 @@ class Disk:
             return
         path = os.fsdecode(words[0])
         if not path.startswith(self.place) or (event == "os.rename" and Path(os.fsdecode(words[1])).exists()):
-            return  # to take the place of a file that is there needs no room
+            return  # replacing an existing file needs no space
         self.seen += 1
         if self.left is not None and self.seen > self.left:
             self.full_at = self.full_at or f"{event} {path}"
@@ -65,7 +65,7 @@ def images(tmp_path) -> Path:
 
 
 def until_it_fits(disk: Disk, place: Path, act) -> list[str]:
-    """Does it with room for 0, 1, 2, ... operations until there is enough; returns what was said, and where the disk was full."""
+    """Runs `act` with space for 0, 1, 2, ... operations until there is enough; returns what was printed, and where the disk was full."""
     said, number = [], 0
     while True:
         disk.fill(place, number)
@@ -133,7 +133,7 @@ def test_files_of_a_submission_are_written_together(tmp_path, disk, name):
 
 
 def test_a_folder_holds_one_submission(tmp_path):
-    """Files of another kind beside it would have both refused by the grader; nobody's file is overwritten or taken away for that."""
+    """With files of another kind next to it the grader would refuse both; nobody's file is overwritten or removed for that."""
     packing.write_files(tmp_path / "a", {"model.keras": b"1", "submission.json": b"1"})
     with pytest.raises(InputError, match=r"contains model.keras of another submission.* Give another: --out"):
         packing.write_files(tmp_path / "a", {"model.weights.h5": b"2", "submission.json": b"2"})
@@ -145,14 +145,14 @@ def test_a_folder_holds_one_submission(tmp_path):
 
 
 def test_a_folder_of_grades_that_cannot_be_locked_is_told(tmp_path):
-    (tmp_path / "lock").mkdir()  # stands for a folder of another user: root may write anywhere
+    (tmp_path / "lock").mkdir()  # represents another user's folder: root may write anywhere
     with pytest.raises(InputError, match=r"cannot be written: Is a directory\. Give another: --out"), locked(tmp_path):
         pass
 
 
 @pytest.mark.slow
 def test_submit_leaves_the_earlier_submission(tmp_path, trained_run, disk, monkeypatch):
-    """At each write of the temporary files and of the target; the check's own process is done in this one."""
+    """At each write of the temporary files and of the target; the check, normally a separate process, runs in this one."""
 
     def work(words, **options):
         worker.work(Path(json.loads(words[-2])["folder"]))
@@ -184,7 +184,7 @@ def test_submit_leaves_the_earlier_submission(tmp_path, trained_run, disk, monke
 
 
 def test_a_line_of_the_ledger_is_whole_or_not_there(tmp_path, monkeypatch):
-    """A write to a disk that becomes full writes a part, and says nothing; the next one fails."""
+    """When a disk becomes full, a write stores a part without an error; the next one fails."""
     ledger = Ledger(tmp_path / "ledger.jsonl")
     ledger.add("start", key="a", team="A")
     write, before = os.write, ledger.file.read_bytes()
@@ -216,7 +216,7 @@ def test_grade_goes_on_from_where_the_disk_was_full(tmp_path, images, disk, monk
         right = np.eye(2, dtype=np.float32)[np.arange(len(told.ids)) % 2]
         write_predictions(tmp_path / "in" / f"{name}.zip", name, told.class_names, told.ids, right)
 
-    # While submissions are worked on: stopped in one line, and nobody's start is counted as one that failed.
+    # While submissions are running: stopped with one line, and no start counts as failed.
     full, save, marks = OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), "x"), Runner._save, []
 
     def save_one(self, item, ended):
@@ -239,13 +239,13 @@ def test_grade_goes_on_from_where_the_disk_was_full(tmp_path, images, disk, monk
     rows = grade(tmp_path / "in", hidden, out=out, phase="predict", tell=lambda line: lines.append(str(line)))
     assert [row["status"] for row in rows] == ["ok", "ok"] and any("1/1 b: ok" in line for line in lines)
 
-    # Scoring, at each of its writes: every file is whole, of this time or of the time before.
+    # Scoring, at each of its writes: every file is complete, from this time or the time before.
     def score():
         return grade(out, hidden, phase="score")
 
     score()
     whole = {path: path.read_bytes() for path in out.rglob("*") if path.is_file()}
-    monkeypatch.setattr(results, "write_histogram", lambda *words: b"")  # twenty drawings
+    monkeypatch.setattr(results, "write_histogram", lambda *words: b"")  # saves twenty drawings
 
     def act():
         try:

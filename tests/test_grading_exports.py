@@ -1,4 +1,4 @@
-"""Grades into the platforms' own tables, read by readers that follow the platforms' sources rather than our writer.
+"""Grades in the platforms' own tables, read by readers that follow the platforms' sources rather than our writer.
 
 Moodle: `mod/assign/feedback/offline/importgradeslib.php` and `locallib.php`, `mod/assign/feedback/file/importziplib.php`. Canvas:
 `lib/gradebook_importer.rb`, `app/models/assignment.rb`. Gradescope: its autograder is run as its documentation says.
@@ -31,7 +31,7 @@ ROSTER = """班名,氏名,学籍番号,メールアドレス,Identifier,Canvas I
 
 @pytest.fixture
 def graded(tmp_path):
-    """A roster with a row for each student, and what `grade` returns: 四班 has no grade, two students share a name."""
+    """A roster with one row for each student, and what `grade` returns: 四班 has no grade, two students share a name."""
     (tmp_path / "roster.csv").write_text(ROSTER, encoding="utf-8")
     grades = {"一班": 87.5, "二班": 60.0, "三班": 0.0, "四班": None}
     came = {"一班": ["satohanako_9001_777_a.zip"], "二班": ["yamadasho_LATE_9003_778_b.zip"], "三班": [], "四班": []}
@@ -51,7 +51,7 @@ def graded(tmp_path):
 def import_worksheet(
     content: bytes, participant: str, users: dict[int, str], modified: dict[int, str]
 ) -> dict[str, float]:
-    """As Moodle does, in its language: the columns by their headings, the number from the end of the identifier, rows left alone whose
+    """As Moodle does, in its language: the columns by their headings, the number from the end of the identifier, rows left unchanged whose
     grade was changed after `Last modified (grade)`."""
     headings = {
         "参加者": ("ID", "評定", "最終更新日時 (評定)"),
@@ -191,7 +191,7 @@ def test_a_moodle_gradebook_is_filled_by_address_not_by_name(graded):
 
 @pytest.mark.parametrize("header", ["First name,Surname", "名,姓", "First name,Last name"])
 def test_a_name_in_two_cells_is_read_as_the_rosters_is(graded, header):
-    """Moodle writes Surname or Last name, by its version; two students are called 山田 翔."""
+    """Moodle writes Surname or Last name, depending on its version; two students are called 山田 翔."""
     place, rows, roster = graded
     file = place / "gradebook.csv"
     file.write_text(
@@ -203,7 +203,7 @@ def test_a_name_in_two_cells_is_read_as_the_rosters_is(graded, header):
 
 
 def test_a_team_that_came_to_the_roster_later_is_told(graded):
-    """What was predicted with an older roster has no row of it: it gets no grade and no page, and the others get theirs."""
+    """A team that an older roster did not have has no predictions: it gets no grade and no page, and the others get theirs."""
     place, rows, roster = graded
     file, told = place / "worksheet.csv", []
     file.write_text(
@@ -218,7 +218,7 @@ def test_a_team_that_came_to_the_roster_later_is_told(graded):
 
 
 def test_a_row_that_may_be_of_two_teams_gets_no_grade(graded):
-    """An address of one team beside a number of another: whichever is wrong, nobody gets another's grade in silence."""
+    """An address of one team next to a number of another: whichever is wrong, nobody silently gets another team's grade."""
     place, rows, roster = graded
     file, told = place / "gradebook.csv", []
     file.write_text(
@@ -228,14 +228,14 @@ def test_a_row_that_may_be_of_two_teams_gets_no_grade(graded):
     )
     done = export_grades("moodle", file, place / "out", rows, roster, tell=told.append)
     read = list(csv.reader(done.table.read_text(encoding="utf-8").splitlines()))[1:]
-    assert [row[-1] for row in read] == ["-", "-", "60.00"]  # a number goes before a name
+    assert [row[-1] for row in read] == ["-", "-", "60.00"]  # a number counts before a name
     assert "line 2" in told[0] and "several teams (一班, 二班)" in told[0]
     assert "line 3" in told[1] and "several teams (三班, 二班)" in told[1] and len(told) == 2
 
 
 @pytest.mark.parametrize("word", ["Feedback", "フィードバック"])
 def test_a_moodle_gradebook_takes_feedback_where_it_was_exported_with_it(graded, word):
-    """The importer maps a column to "Feedback for ..." beside that of the grade; what another wrote to the others stays."""
+    """The importer maps a column to "Feedback for ..." next to that of the grade; what another person wrote to the others is kept."""
     place, rows, roster = graded
     page = place / "out" / "teams" / "一班" / "feedback.md"
     page.write_text("# 一班\n\n- Accuracy, 0.9\n", encoding="utf-8")
@@ -255,7 +255,7 @@ def test_a_moodle_gradebook_takes_feedback_where_it_was_exported_with_it(graded,
 
 
 def import_gradebook(content: bytes, title: str) -> dict[int, str]:
-    """As Canvas does: `Student` and `ID` first, `Section` before the assignments, rows of points possible and of posting passed over."""
+    """As Canvas does: `Student` and `ID` first, `Section` before the assignments, rows of points possible and of posting are skipped."""
     rows = list(csv.reader(io.StringIO(content.decode("utf-8-sig"), newline="")))
     header = rows[0]
     assert "Student" in header[0] and "ID" in header[1] and header[4] == "Section" and header[3] == "SIS Login ID"
@@ -367,7 +367,7 @@ def test_another_table_gets_one_line_and_writes_nothing(graded, kind, content, s
 
 
 def test_the_platform_and_roster_meet_in_the_class_of_sixty(tmp_path):
-    """Each of sixty students gets the grade of the own team, also where two have one name."""
+    """Each of sixty students gets the grade of their own team, even if two have the same name."""
     from class_of_sixty import TEAMS, make_students, write_roster
 
     students = make_students()

@@ -1,5 +1,5 @@
-"""A class of hostile, broken and wrong submissions beside honest ones, graded in one run: each gets its status, honest scores
-are those of the honest alone to the last digit, and the machine is as it was."""
+"""A class of hostile, broken and wrong submissions next to honest ones, graded in one run: each gets its status, honest scores
+equal those of a class of honest ones to the last digit, and the machine is unchanged."""
 
 import csv
 import os
@@ -41,7 +41,7 @@ ENVIRONMENT = frozenset(
 NAMES = ["=HYPERLINK(1)", "<script>alert(1)", "チームＡ", "\u202eeman", "a\nb", "x" * 240, "CON", "x..", "-1+1", "'quoted', \"cell\""]  # fmt: skip
 
 
-# The programs of each kind of attack; those that are much like one of them nightly.
+# One program of each kind of attack; those that are similar to one of them run nightly.
 DAILY = [
     f"builder_{deed}"
     for deed in (
@@ -91,7 +91,7 @@ def make_honest(folder: Path, place: Path, honest: Honest) -> None:
 
 @pytest.fixture(scope="module")
 def graded(honest, request):
-    """The class of all that were selected, graded once; and what was seen of the machine meanwhile."""
+    """The class of all selected submissions, graded once; and observations of the machine in that time."""
     place, made_from = honest
     selected = {item.name for item in request.session.items}
     builders = [name for name in BUILDERS if name in DAILY or f"test_each_gets_its_status[{name}]" in selected]
@@ -112,7 +112,7 @@ def graded(honest, request):
 
     threading.Thread(target=listen, daemon=True).start()
     statuses, listed = make_class(folder, made_from, listening.getsockname()[1], ENVIRONMENT, builders)
-    (place / "keras_hub").mkdir()  # a folder that a careless grader would import from
+    (place / "keras_hub").mkdir()  # a folder from which a careless grader would import
     (place / "keras_hub" / "__init__.py").write_text(f"open({str(made_from.marker)!r}, 'w')")
     outside = {path: path.stat().st_mtime_ns for path in place.rglob("*") if path.is_file() and not path.is_symlink()}
     before = processes()
@@ -139,7 +139,7 @@ def graded(honest, request):
 
 
 def processes() -> set[str]:
-    """Command lines of all processes of this Python but this one."""
+    """Command lines of all processes of this Python except this one."""
     found = set()
     for entry in Path("/proc").iterdir():
         if entry.name.isdecimal() and int(entry.name) != os.getpid():
@@ -147,7 +147,7 @@ def processes() -> set[str]:
                 found.add(f"{entry.name} {(entry / 'cmdline').read_bytes()!r}")
             except OSError:
                 continue
-    return {line for line in found if "pbl.grading" in line and str(ROOT) in line}  # another checkout may be at work
+    return {line for line in found if "pbl.grading" in line and str(ROOT) in line}  # another checkout may be running
 
 
 NIGHTLY = [pytest.param(name, marks=pytest.mark.nightly) for name in BUILDERS if name not in DAILY]
@@ -178,7 +178,7 @@ def test_no_payload_ran_and_nothing_was_touched(graded):
     assert not graded["marker"].exists() and not graded["connections"] and not graded["changed"] and not graded["left"]
     logs = {path.name: path.read_text(errors="replace") for path in (place / "grades" / "logs").iterdir()}
     assert not [name for name, text in logs.items() if "PASSED" in text]
-    assert logs["builder_looks_around.txt"].count("Error") >= 20  # so it did try
+    assert logs["builder_looks_around.txt"].count("Error") >= 20  # so it really tried
     assert logs["builder_touches_processes.txt"].count("Error") >= 15
     assert logs["builder_goes_online.txt"].count("Error") >= 5
 

@@ -1,4 +1,4 @@
-"""Whose is it, and when did it come: rosters, downloads of learning platforms, times. Nothing is graded here."""
+"""Whose is a submission, and when did it come: rosters, downloads of learning platforms, times. Nothing is graded here."""
 
 from datetime import UTC, date, datetime, timedelta
 from pathlib import Path
@@ -17,7 +17,7 @@ from pbl.grading.times import count_days_late, read_time
 
 
 def sort(names: list[str], roster: Roster | None, file: Path, whole: str = "class", inside=lambda source: "") -> dict:
-    """Each team's files; None where they are refused, and no entry where nothing was handed in."""
+    """Each team's files; None if they are refused, and no entry if nothing was handed in."""
     found = find_submissions(find_sources([File(name, file) for name in names], roster, whole), roster, inside)
     return {s.team: [f.name for f in s.files] or None for s in found if s.parts or s.problem.reason != "nothing"}
 
@@ -48,7 +48,7 @@ def test_a_class_of_sixty_comes_to_its_teams(tmp_path, layout):
         (["1-1", "11"], ["1-1.zip"], {"1-1"}),
         (["Team 1.2", "Team 12"], ["Team 12.zip"], {"Team 12"}),
         (["Team A", "team a"], ["team a.keras", "Team A.keras"], {"team a", "Team A"}),
-        (["Team A", "team a"], ["TEAM A.zip"], {"TEAM A"}),  # either of them: a row of its own, for a person
+        (["Team A", "team a"], ["TEAM A.zip"], {"TEAM A"}),  # either of them: a separate row, for a person to decide
         (["Team 7"], [f"{safe_name('Team 7')}.zip"], {"Team 7"}),
         (["Ｔｅａｍ　７"], ["team 7.zip"], {"Ｔｅａｍ　７"}),
         (["a&b"], ["ab_3_assignsubmission_file/x.zip"], {"a&b"}),
@@ -73,7 +73,7 @@ def test_a_name_means_the_team_that_is_called_exactly_so(content, teams, files, 
         (["11.zip"], "class", {"11"}),  # one file in the class's folder
         (["model.keras"], "blue", {"blue"}),  # a team's folder with one file
         (["submission.json", "model.weights.h5"], "blue", {"blue"}),
-        (["submission.json", "model.weights.h5", "B.zip"], "class", {"B", "submission.json", "model"}),  # whose else B's zip may be
+        (["submission.json", "model.weights.h5", "B.zip"], "class", {"B", "submission.json", "model"}),  # B's zip may be another team's
         (["A - submission.json", "A - model.weights.h5", "B - team.zip"], "class", {"A", "B - team"}),
         (["A - submission.json", "A - model.weights (1).h5", "B - submission.json", "B - model.keras"], "class", {"A", "B"}),
         (["Digits/A - submission.json", "Digits/A - model.weights.h5", "Digits/B - team.zip"], "class", {"A", "B - team"}),
@@ -91,7 +91,7 @@ def test_without_a_roster_the_platforms_number_belongs_to_the_name(content, name
 
 
 def test_a_number_that_gainsays_the_name_gives_it_to_nobody(content):
-    """A name that stands on the roster once, and the number of another who is written otherwise there: a person decides."""
+    """A name that is on the roster once, and the number of another student with another name there: a person decides."""
     roster = Roster(
         [Team("A", words=["山田 翔"], participants={103}), Team("B", words=["Yamada Sho"], participants={104})]
     )
@@ -102,8 +102,8 @@ def test_a_number_that_gainsays_the_name_gives_it_to_nobody(content):
 
     assert claim("山田 翔_104_assignsubmission_file_/x.zip") == {"山田 翔 (104)": ("A", "B")}
     assert claim("山田 翔_103_assignsubmission_file_/x.zip") == {"A": ()}
-    assert claim("山田_104_assignsubmission_file_/x.zip") == {"B": ()}  # a name that is nobody's: the number decides
-    assert claim("B_103_assignsubmission_file_/x.zip") == {"B": ()}  # a group's number, which is of no member
+    assert claim("山田_104_assignsubmission_file_/x.zip") == {"B": ()}  # a name of no student: the number decides
+    assert claim("B_103_assignsubmission_file_/x.zip") == {"B": ()}  # a group's number, which belongs to no member
 
 
 def test_canvas_numbers_what_was_handed_in_again():
@@ -127,7 +127,7 @@ def test_equal_files_of_one_team_are_one_submission_and_others_are_not(tmp_path)
 
 
 def test_a_zip_and_another_kind_beside_it_are_two_submissions(content):
-    """Which of the two was meant nobody can tell; a name that says nothing changes nothing."""
+    """Nobody can say which of the two was meant; a name that says nothing changes nothing."""
     for names, reason in (
         (["A/model.zip", "A/predictions.csv"], "two_kinds"),
         (["A/model.zip", "A/model.keras"], "two_kinds"),
@@ -138,7 +138,7 @@ def test_a_zip_and_another_kind_beside_it_are_two_submissions(content):
 
 
 def test_a_name_inside_takes_no_teams_place(content):
-    """Who is named outside keeps the row, whatever another submission says inside; and it stands where that one could be meant."""
+    """The team named outside keeps the row, whatever another submission says inside; and it is listed where that one could be meant."""
     roster = Roster([Team("A"), Team("B")])
     (content.parent / "other").write_bytes(b"other")
     sources = find_sources([File("A.zip", content), File("final.zip", content.parent / "other")], roster, "class")
@@ -156,7 +156,7 @@ def test_what_is_the_instructors_is_no_team(tmp_path):
     for name in ("A.zip", "grades/grades.csv", "teams.csv", "rubric.py"):
         (tmp_path / name).parent.mkdir(exist_ok=True)
         (tmp_path / name).write_text("x")
-    (tmp_path / "B").symlink_to(tmp_path / "grades")  # a link is no way out of the class
+    (tmp_path / "B").symlink_to(tmp_path / "grades")  # a link does not lead outside the class
     ours = [tmp_path / name for name in ("grades", "teams.csv", "rubric.py")]
     assert [file.name for file in list_files(tmp_path, ours)] == ["A.zip", "B"]
 
@@ -249,7 +249,7 @@ BERLIN = ZoneInfo("Europe/Berlin")
 )
 def test_a_time_without_a_zone_is_the_deadlines(monkeypatch, received, deadline, days):
     received, deadline = datetime.fromisoformat(received), datetime.fromisoformat(deadline)
-    for zone in ("UTC", "Asia/Tokyo", "America/New_York"):  # the machine's own zone plays no part: Colab has UTC
+    for zone in ("UTC", "Asia/Tokyo", "America/New_York"):  # the machine's own zone has no effect: Colab has UTC
         monkeypatch.setenv("TZ", zone)
         import time
 
@@ -267,7 +267,7 @@ def test_a_change_of_the_clock_is_no_day():
     assert (datetime(2026, 10, 25, 22, 59, tzinfo=UTC) - deadline.astimezone(UTC)) == timedelta(hours=25)
     deadline = datetime(2027, 3, 27, 23, 59, tzinfo=BERLIN)
     assert count_days_late(datetime(2027, 3, 28, 21, 59, tzinfo=UTC), deadline) == 1
-    # In the hour that comes twice, a clock that shows less is later all the same.
+    # In the hour that comes twice, a clock that shows less may still be later.
     twice = datetime(2026, 10, 25, 2, 50, tzinfo=BERLIN)
     assert count_days_late(datetime(2026, 10, 25, 1, 10, tzinfo=UTC), twice) == 1
     with pytest.raises(ValueError):
@@ -281,14 +281,14 @@ def test_a_change_of_the_clock_is_no_day():
         ("2026/12/1 23:59", datetime(2026, 12, 1, 23, 59)),
         ("2026-12-01 22", datetime(2026, 12, 1, 22)),
         (datetime(2026, 12, 1, 0, 0), datetime(2026, 12, 1)),
-        ("20261201", datetime(2026, 12, 1, 23, 59, 59, 999999)),  # a day alone is its end
+        ("20261201", datetime(2026, 12, 1, 23, 59, 59, 999999)),  # a date without a time means its end
         ("2026年12月1日", datetime(2026, 12, 1, 23, 59, 59, 999999)),
         (date(2026, 12, 1), datetime(2026, 12, 1, 23, 59, 59, 999999)),
         (20261201, None), (1796137140, None), ("1796137140", None), ("1/2/2026", None), ("2026-12-01 24:00", None), (True, None),
     ],
 )  # fmt: skip
 def test_a_deadline_is_read_as_the_times_are(deadline, expected):
-    """Seconds since 1970 are no deadline: 20261201 of them are a day of 1970, after which everybody is late."""
+    """Seconds since 1970 are not a deadline: 20261201 of them are a day in 1970, after which everybody is late."""
     if expected is None:
         with pytest.raises(
             InputError, match="Rubric: deadline: it cannot be read or is ambiguous; write 2026-12-01T23:59"
@@ -317,7 +317,7 @@ def test_a_deadline_without_times_is_told():
         (None, ["satohanako_LATE_9001_77_a.zip"], ["late_on_platform"]),
         (None, ["LATE_anon_9dk2P_89_a.zip"], ["late_on_platform"]),
         (None, ["satohanako_9001_77_a_LATE_1.zip"], []),
-        ("2026-12-01T10:00:00", ["satohanako_LATE_9001_77_a.zip"], []),  # the roster's time goes before
+        ("2026-12-01T10:00:00", ["satohanako_LATE_9001_77_a.zip"], []),  # the roster's time counts first
         ("2026-12-02T10:00:00", ["satohanako_LATE_9001_77_a.zip"], ["late"]),
     ],
 )

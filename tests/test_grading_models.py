@@ -1,4 +1,4 @@
-"""What a `.keras` file may be made of: Keras's own layers and operations; nothing that runs code, reads files or is a stranger's."""
+"""What a `.keras` file may be made of: Keras's own layers and operations; nothing that runs code, reads files or comes from a stranger."""
 
 import json
 
@@ -27,7 +27,7 @@ def head(x):
     return layers.Dense(3, activation="softmax")(layers.Flatten()(x))
 
 
-# Keras itself cannot load what RandomShear saves; the others do no work on these images.
+# Keras itself cannot load what RandomShear saves; the others do not work on these images.
 LEFT_OUT = (
     "RandomShear", "MaxNumBoundingBoxes", "Equalization", "ContrastLimitedAdaptiveHistogramEqualization", "Resizing", "CenterCrop",
 )  # fmt: skip
@@ -79,7 +79,7 @@ ACCEPTED = {
 
 @pytest.mark.parametrize("name", ACCEPTED)
 def test_keras_own_layers_and_operations_pass(name):
-    """The model that is rebuilt computes what the saved one does."""
+    """The rebuilt model computes the same as the saved one."""
     inputs = keras.Input((8, 8, 3))
     model = keras.Model(inputs, ACCEPTED[name](inputs))
     again = architecture.rebuild(architecture.check_config(saved(model)), keras.__version__)
@@ -129,8 +129,8 @@ def test_a_key_that_stands_twice_is_told():
 
 
 def test_the_bounds_fit_vgg():
-    """138.4 million weights of VGG-16 and 143.7 of VGG-19 with 1,000 classes, in float32, with what HDF5 adds; copied out of its zip and
-    beside a fresh file of the same size."""
+    """138.4 million weights of VGG-16 and 143.7 of VGG-19 with 1,000 classes, in float32, with HDF5's overhead; extracted from its zip and
+    next to a new file of the same size."""
     from pbl.grading import Limits
 
     limits = Limits()
@@ -140,7 +140,7 @@ def test_the_bounds_fit_vgg():
 
 @pytest.mark.parametrize("builder", ["mlp", None])
 def test_a_trained_models_optimizer_is_not_handed_in(tmp_path, builder):
-    """Adam holds two numbers for each weight: with them VGG-16's 512 MB would be 1.5 GB. The model can be trained on afterwards."""
+    """Adam stores two numbers for each weight: with them VGG-16's 512 MB would be 1.5 GB. The model can be trained further afterwards."""
     from pbl import models
     from pbl.grading import write_submission
 
@@ -155,7 +155,7 @@ def test_a_trained_models_optimizer_is_not_handed_in(tmp_path, builder):
 
 
 def test_many_hidden_images_are_read_some_at_a_time(tmp_path, monkeypatch):
-    """All of them, in order, in whole batches but for the last; so that their number takes no memory from a model."""
+    """All of them, in order, in full batches except the last; so that their number takes no memory from a model."""
     from pbl.grading import worker
     from pbl.models.prediction import FILLED
 

@@ -32,7 +32,7 @@ needs_isolation = pytest.mark.skipif(
     any(find_layers()[layer] for layer in FULL), reason="this machine's kernel has no Landlock or no seccomp filters"
 )
 
-# --- What it is worth
+# --- The score
 
 
 def draw(seed: int, classes: int, images: int = 9) -> tuple[list[np.ndarray], list[np.ndarray]]:
@@ -49,7 +49,7 @@ def draw(seed: int, classes: int, images: int = 9) -> tuple[list[np.ndarray], li
 
 
 def judge_by_hand(truth, found, classes: int, groups) -> tuple[dict[int, list[float]], float | None]:
-    """Of each class that is there the Dice of the images, or groups, that have it; and the share of images that are falsely marked."""
+    """For each existing class, the Dice of the images, or groups, that have it; and the share of images that are falsely marked."""
     values, lacking, false = {}, 0, 0
     for number in range(1, classes):
         by_unit: dict[object, list[float]] = {}
@@ -79,14 +79,16 @@ def test_masks_are_scored_as_a_reference_scores_them(seed):
     for number, of in enumerate(metrics["classes"], 1):
         assert of["dice"] == (pytest.approx(np.mean(values[number])) if number in values else None)
         assert of["images"] == sum(bool((true == number).any()) for true in truth) == len(truth) - of["empty_images"]
-    if len(values) == 1 and len(one := next(iter(values.values()))) > 1 and np.std(one):  # of one class the textbook's
+    if (
+        len(values) == 1 and len(one := next(iter(values.values()))) > 1 and np.std(one)
+    ):  # with one class the textbook's interval
         low, high = stats.t.interval(0.95, len(one) - 1, np.mean(one), stats.sem(one))
         assert metrics["dice_interval"] == pytest.approx([max(0, low), min(1, high)])
 
 
 @pytest.mark.parametrize(("classes", "share"), [(1, 1.0), (2, 0.5), (4, 0.3)])
 def test_intervals_hold_the_truth_as_often_as_they_say(classes, share):
-    """500 samples of 60 images of a known population, of which not all have each class; and of a bootstrap's width."""
+    """500 samples of 60 images from a known population, not all of which have each class; and they are as wide as a bootstrap's."""
     random = np.random.default_rng(classes)
     centres = np.linspace(0.4, 0.8, classes)
 
@@ -111,7 +113,7 @@ def test_one_image_says_nothing_of_others():
 
 @pytest.mark.parametrize("shift", [0.0, 0.01, 0.03, 0.05, 0.1])
 def test_teams_are_tied_as_a_paired_test_ties_them(shift):
-    """Of one class: Student's test of the pairs. The same images are hard for both teams, so unpaired intervals would tie all of them."""
+    """With one class: Student's test of the pairs. The same images are hard for both teams, so unpaired intervals would tie all of them."""
     random = np.random.default_rng(3)
     hard = random.normal(0.7, 0.1, 40)
     scored = [
@@ -139,7 +141,7 @@ def test_flags_of_masks():
         assert find_mask_flags(score_masks(masks, true, names), masks, 0.999) == ([flag] if flag else []), flag
 
 
-# --- What is handed in
+# --- The submission
 
 IDS, SIZES = ["a1c", "b2c", "c3c"], [(6, 8), (5, 5), (40, 70)]
 NAMES = ["background", "disc", "square"]
@@ -161,7 +163,7 @@ def chunk(kind: bytes, content: bytes) -> bytes:
 
 
 def by_hand(width: int, height: int, pixels: bytes, depth: int = 8, colour: int = 0, extra: bytes = b"") -> bytes:
-    """A PNG put together by hand, whose head may say what its pixels do not hold."""
+    """A PNG written by hand, whose header may claim more than its pixels contain."""
     head = struct.pack(">IIBBBBB", width, height, depth, colour, 0, 0, 0)
     return b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", head) + extra + chunk(b"IDAT", zlib.compress(pixels)) + chunk(b"IEND", b"")  # fmt: skip
 
@@ -174,7 +176,7 @@ def put(file: Path, contents: dict[str, bytes]) -> Path:
 
 
 def in_bits(mask: np.ndarray, bits: int) -> bytes:
-    """A grey PNG of so many bits a pixel, written by hand."""
+    """A grey PNG with `bits` bits for each pixel, written by hand."""
     rows = [np.array([[value >> at & 1 for at in range(bits - 1, -1, -1)] for value in row]).ravel() for row in mask]
     return by_hand(mask.shape[1], mask.shape[0], b"".join(b"\0" + np.packbits(row).tobytes() for row in rows), bits)
 
@@ -198,7 +200,7 @@ def test_masks_with_one_reading_are_read(tmp_path, classes, make, name):
     contents = {name.format(key): make(mask) for key, mask in reversed(list(zip(IDS, masks, strict=True)))}
     noise = {"README.txt": b"hello", "__MACOSX/._a1c.png": b"x", ".DS_Store": b"x"}
     if "_mask" in name:
-        noise["out/a1c.png"] = save(np.zeros((300, 300, 3), np.uint8))  # the picture beside it
+        noise["out/a1c.png"] = save(np.zeros((300, 300, 3), np.uint8))  # the picture next to it
     result = read_masks(put(tmp_path / "a.zip", contents | noise), IDS, SIZES, classes)
     assert result.dtype == np.uint8
     for found, mask in zip(split_masks(result, SIZES), masks, strict=True):
@@ -207,7 +209,7 @@ def test_masks_with_one_reading_are_read(tmp_path, classes, make, name):
 
 @pytest.mark.nightly
 def test_class_names_in_another_order_are_put_in_order(tmp_path):
-    """A run whose classes have other numbers tells so in `submission.json`."""
+    """A run whose classes have other numbers says so in `submission.json`."""
     masks = make_masks()
     told = ["square", "background", "disc"]  # 0, 1, 2 of the team
     of_team = [np.choose(mask, [1, 2, 0]).astype(np.uint8) for mask in masks]
@@ -223,8 +225,8 @@ Case = tuple[Callable[[Contents], Contents], str, dict[str, object]]
 
 
 def make_hostile(key: str, size: tuple[int, int]) -> dict[str, Case]:
-    """What can be wrong with the mask of one image of three classes: what becomes of the zip's contents, the reason why it is refused ("":
-    it is not), and values of the sentence."""
+    """Possible faults of the mask of one image with three classes: the changed content of the zip, the reason of the refusal ("":
+    it is not refused), and values of the sentence."""
     name, (height, width) = f"masks/{key}.png", size
     mask = np.random.default_rng(1).integers(0, 3, size, np.uint8)
     whole, row, own, jpeg = encode_mask(mask), bytes(1 + width), f"{width} x {height}", f"masks/{key}.jpg"
@@ -232,7 +234,7 @@ def make_hostile(key: str, size: tuple[int, int]) -> dict[str, Case]:
     moved = save(Image.fromarray(mask), save_all=True, append_images=[Image.fromarray(mask * 0)])
 
     def put_in(content: bytes | None, called: str = name) -> Callable[[Contents], Contents]:
-        """Puts other bytes, or another name, in its place; None leaves it out."""
+        """Puts other bytes there, or uses another name; None leaves it out."""
         return lambda of: (
             {at: kept for at, kept in of.items() if at != name} | ({called: content} if content is not None else {})
         )
@@ -277,7 +279,7 @@ def make_hostile(key: str, size: tuple[int, int]) -> dict[str, Case]:
 HOSTILE = make_hostile(IDS[2], SIZES[2])
 OF_MASKS = [
     name for name in HOSTILE if name not in ("a zip in a zip", "no picture", "a table")
-]  # others are seen before
+]  # other faults are noticed earlier
 
 
 @pytest.mark.parametrize("name", OF_MASKS)
@@ -285,7 +287,7 @@ def test_what_is_hostile_is_refused_by_name(tmp_path, name):
     spoil, reason, fields = HOSTILE[name]
     whole = {f"masks/{key}.png": encode_mask(mask) for key, mask in zip(IDS, make_masks(), strict=True)}
     file = put(tmp_path / "a.zip", spoil(whole))
-    if not reason:  # nothing is decoded beyond the pixels that its head tells of
+    if not reason:  # nothing is decoded beyond the pixels that its header declares
         assert (split_masks(read_masks(file, IDS, SIZES, 3), SIZES)[2] == 0).all()
         return
     with pytest.raises(Refusal) as told:
@@ -351,7 +353,7 @@ def test_a_hidden_set_keeps_its_masks_to_itself(hidden):
 
 @pytest.mark.parametrize("as_zip", [False, True])
 def test_a_folder_of_photographs_with_colours_and_patients(tmp_path, as_zip):
-    """JPEG of several sizes, masks of colours, three images a patient, an official split for validation."""
+    """JPEG of several sizes, masks of colours, three images for each patient, an official split for validation."""
     random, colours = np.random.default_rng(0), np.array([[0, 0, 0], [255, 0, 0], [0, 0, 255]], np.uint8)
     truth = {}
     for number in range(36):
@@ -409,7 +411,7 @@ def test_a_set_that_cannot_be_judged_is_not_made(tmp_path, source, settings, sai
     images, masks = shapes(60)
     masks[:, :2, :2] = 0
     masks[masks == 2] = 0
-    masks[7, 0, 0] = 2  # in one mask alone
+    masks[7, 0, 0] = 2  # in a single mask
     for kind, arrays in (("images", images), ("masks", masks)):
         (tmp_path / "in" / kind).mkdir(parents=True)
         for number, array in enumerate(arrays):
@@ -425,7 +427,7 @@ def test_a_set_that_cannot_be_judged_is_not_made(tmp_path, source, settings, sai
 @pytest.mark.slow
 @needs_isolation
 def test_a_class_is_graded(run, hidden, tmp_path, command):
-    """A run, its copy with some pixels changed, nothing, the same for all, the truth, and a zip with each fault."""
+    """A run, its copy with some pixels changed, nothing marked, the same for all images, the truth, and a zip with each fault."""
     told, handed_in = open_hidden(hidden), tmp_path / "in"
     labels = open_labels(told)
     handed_in.mkdir()
@@ -447,7 +449,7 @@ def test_a_class_is_graded(run, hidden, tmp_path, command):
         write_masks(handed_in / f"{team}.zip", team, NAMES, told.ids, of)
 
     random = np.random.default_rng(0)
-    others = {  # of their own, each with mistakes of its own
+    others = {  # separate teams, each with its own mistakes
         f"other{number}": [np.where(random.random(mask.shape) < 0.1, random.integers(0, 3, mask.shape), mask).astype(np.uint8) for mask in labels.masks]
         for number in range(3)
     }  # fmt: skip
@@ -495,7 +497,7 @@ def test_a_class_is_graded(run, hidden, tmp_path, command):
     assert "どの画像にも印がありません" in said["nothing"] and "すべての画像のマスクが同じです" in said["constant"]
     assert "正解率" not in "".join(said.values()) and "--predictions IMAGES" in said["table"]
 
-    # Nothing runs anew for the leaderboard; where a simple method is as good, a good score is no sign; a lower bar is reached by all.
+    # Nothing runs again for the leaderboard; if a simple method is as good, a good score is not suspicious; all reach a lower requirement.
     (hidden / "references").mkdir(exist_ok=True)
     (hidden / "references" / "scores.json").write_text('{"brightness": 1.0}')
     public = {row["team"]: row for row in grade(tmp_path / "grades", phase="score", half="public", **settings)}
@@ -523,7 +525,7 @@ def test_the_references_need_no_network(hidden):
 @pytest.mark.slow
 @needs_isolation
 def test_of_photographs_of_several_sizes_whole_masks_are_handed_in(tmp_path):
-    """A network of one size gives masks of each image's own; what it never saw is background, and that is told."""
+    """A network with one input size gives masks in each image's own size; parts that it never saw are background, and this is reported."""
     images, masks = shapes(80)
     draw = np.random.default_rng(0)
     for number, (image, mask) in enumerate(zip(images, masks, strict=True)):

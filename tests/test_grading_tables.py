@@ -27,7 +27,7 @@ needs_libreoffice = pytest.mark.skipif(shutil.which("soffice") is None, reason="
 
 
 def through_libreoffice(*files: Path) -> list[Path]:
-    """Opens tables as LibreOffice does and saves them again as CSV: UTF-8, quotes where needed, numbers as they are shown."""
+    """Opens tables as LibreOffice does and saves them again as CSV: UTF-8, quotes if needed, numbers as they are shown."""
     out = files[0].parent / "saved"
     profile = f"-env:UserInstallation=file://{files[0].parent}/profile"
     form = "csv:Text - txt - csv (StarCalc):44,34,76,1,,0,false,true,false"
@@ -114,7 +114,7 @@ def test_the_first_row_that_is_wrong_is_shown(text, reason, fields):
 
 
 def test_numbers_are_not_taken_for_names_that_are_numbers():
-    """Of the classes 1, 2, 3 a team that counts from 0 writes 0, 1, 2; one that writes the names 1, 2, 3 is read as it says."""
+    """With classes named 1, 2, 3 a team that counts from 0 writes 0, 1, 2; a team that writes the names 1, 2, 3 is read by name."""
     for labels, names in (("012", "123"), ("123", "123"), ("012", "012")):
         table = "id,label\n" + "".join(f"{name},{label}\n" for name, label in zip(IDS, labels, strict=True))
         assert read_predictions(table.encode(), IDS, list(names))[0].argmax(axis=1).tolist() == EXPECTED
@@ -155,7 +155,7 @@ def write_hidden(folder: Path, ids: list[str], class_names: list[str], labels: l
 
 @needs_libreoffice
 def test_a_spreadsheet_changes_no_id_label_prediction_or_mark(tmp_path):
-    """Each table opened and saved by LibreOffice, which takes 12e34 and 007 for numbers as Excel does."""
+    """Each table opened and saved by LibreOffice, which reads 12e34 and 007 as numbers, like Excel."""
     random = np.random.default_rng(0)
     ids, names = _draw_ids(random, 5000), ["0", "true", "class 1", "007"]
     labels = random.integers(0, 4, 5000).tolist()
@@ -193,7 +193,7 @@ def test_labels_that_a_spreadsheet_has_changed_are_told_by_cell(tmp_path):
     hidden = open_hidden(write_hidden(tmp_path / "old", ids, ["0", "1"], [0, 1, 0]))
     file = tmp_path / "old" / "labels" / "labels.csv"
     text = file.read_text()
-    # A zero that went at the front is no loss, nor are semicolons.
+    # A lost leading zero is no problem, nor are semicolons.
     file.write_text(text.replace("012345678901", "12345678901").replace("123e45", "1.23E+47").replace(",", ";"))
     assert open_labels(hidden).classes.tolist() == [0, 1, 0]
     file.write_text(text.replace("012345678901", "1.23457E+10"))
@@ -214,7 +214,7 @@ def test_a_half_that_is_none_is_told_and_counts_for_no_half(tmp_path):
     file.write_text(text.replace("private", "privat", 1))
     with pytest.raises(InputError, match=r"there is no half privat \(line 2\)"):
         open_labels(hidden)
-    file.write_text("id,label\naa,0\nbb,1\ncc,0\n")  # labels of one's own, which name no half
+    file.write_text("id,label\naa,0\nbb,1\ncc,0\n")  # the instructor's own labels, which name no half
     assert open_labels(hidden).classes.tolist() == [0, 1, 0]
     for half in ("public", "private"):
         with pytest.raises(InputError, match=f"but --half {half} needs"):
@@ -248,7 +248,7 @@ def test_ids_are_no_numbers_and_no_dates():
 
 
 def test_marks_keep_every_cell(tmp_path):
-    """Doubled and missing headings, trailing blanks, a column and a team of the instructor's own, full-width names."""
+    """Doubled and missing headings, trailing blanks, the instructor's own column and team, full-width names."""
     file, told = tmp_path / "marks.csv", []
     rows = [
         ["Team", "talk", "memo", "talk", "", ""],

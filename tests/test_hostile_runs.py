@@ -1,7 +1,7 @@
-"""Damaged runs, and runs that a stranger made: each command ends in a result or in one line, soon, and tells no wrong number.
+"""Damaged runs, and runs made by a stranger: each command soon ends in a result or in one line, and never shows a wrong number.
 
-The two runs of `runs_of_the_first_form.zip` are changed at random, with fixed seeds, one file at a time; half of the changes
-are such as a disk makes, the others know what the file holds.
+The two runs of `runs_of_the_first_form.zip` are changed at random, with fixed seeds, one file at a time. Half of the changes
+are like a disk's faults, the others use knowledge of the file's content.
 """
 
 import io
@@ -37,7 +37,7 @@ TEXTS = [
 
 
 def change_bytes(file: Path, chance: random.Random) -> None:
-    """As a disk does: bits flip, a part is lost or becomes zeros."""
+    """Like a disk's fault: bits flip, a part is lost or becomes zeros."""
     content = bytearray(file.read_bytes())
     at = chance.randrange(len(content))
     kind = chance.randrange(4)
@@ -54,7 +54,7 @@ def change_bytes(file: Path, chance: random.Random) -> None:
 
 
 def change_kind(file: Path, chance: random.Random) -> None:
-    """Another thing stands in the file's place."""
+    """Replaces the file by something else."""
     file.unlink()
     kind = chance.randrange(7)
     if kind == 0:
@@ -69,12 +69,12 @@ def change_kind(file: Path, chance: random.Random) -> None:
         file.symlink_to("/etc/hostname")
     elif kind == 5:
         with file.open("wb") as stream:
-            stream.truncate(2**40)  # of which nothing is on the disk
-    # else it is gone
+            stream.truncate(2**40)  # a sparse file: nothing of it is on the disk
+    # otherwise the file is missing
 
 
 def change_value(value, chance: random.Random):
-    """Puts something else somewhere into what JSON holds."""
+    """Puts another value somewhere into a JSON value."""
     if isinstance(value, dict) and value and chance.random() < 0.9:
         key = chance.choice(list(value))
         if chance.random() < 0.1:
@@ -92,7 +92,7 @@ def change_array(array: np.ndarray, chance: random.Random) -> np.ndarray:
         kind = chance.choice(["U8", "f8", "i8", "bool", "u1"])
         try:
             return array.astype(kind)
-        except ValueError:  # words that are no numbers
+        except ValueError:  # words that are not numbers
             return np.zeros(array.shape, kind)
     if kind == 1:
         return array[: chance.randrange(len(array) + 1)] if array.ndim else array
@@ -106,7 +106,7 @@ def change_array(array: np.ndarray, chance: random.Random) -> np.ndarray:
 
 
 def change_meaning(file: Path, chance: random.Random) -> None:
-    """As one who knows what the file holds."""
+    """Changes the content like somebody who knows the file."""
     if file.suffix == ".json":
         text = change_value(json.loads(file.read_bytes()), chance)
         file.write_text(json.dumps(text), encoding="utf-8")
@@ -133,7 +133,7 @@ def change_meaning(file: Path, chance: random.Random) -> None:
 
 
 def claim_too_much(file: Path, name: str) -> None:
-    """An array says that it has 10^11 numbers, and has none."""
+    """Writes an array that claims to have 10^11 numbers and has none."""
     header = io.BytesIO()
     np.lib.format.write_array_header_1_0(header, {"descr": "<f8", "fortran_order": False, "shape": (10**11,)})
     with zipfile.ZipFile(file, "w") as archive:
@@ -141,7 +141,7 @@ def claim_too_much(file: Path, name: str) -> None:
 
 
 def change(folder: Path, seed: int) -> tuple[Path, bool]:
-    """Changes one file of one run; returns it, and whether it is what a disk does."""
+    """Changes one file of one run; returns the file, and whether the change is like a disk's fault."""
     chance = random.Random(seed)
     run = folder / chance.choice([RUN, OTHER])
     names = sorted(file.name for file in run.iterdir() if file.is_file() and not file.name.startswith("best"))
@@ -159,7 +159,7 @@ def change(folder: Path, seed: int) -> tuple[Path, bool]:
 
 @pytest.fixture
 def runs(tmp_path, monkeypatch):
-    """A function that puts the two runs back as they were; they are in the current folder."""
+    """A function that restores the two runs; they are in the current folder."""
     monkeypatch.chdir(tmp_path)
 
     def begin() -> None:

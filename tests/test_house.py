@@ -1,4 +1,4 @@
-"""The house: files import one way and never in a circle, what needs no TensorFlow loads none, names that people use stay."""
+"""The package's structure: files import in one direction and never in a circle, what needs no TensorFlow loads none, public names are kept."""
 
 import ast
 import shutil
@@ -16,7 +16,7 @@ PACKAGE = Path(__file__).resolve().parent.parent / "pbl"
 FILES = sorted(PACKAGE.rglob("*.py"))
 NEEDS = read_imports(PACKAGE)
 
-# A file imports from its own floor or below. A room is a folder; a file that stands on another floor is named.
+# The floors are levels: a file imports from its own floor or below. A name is a folder, or a file on another floor than its folder.
 FLOORS = [
     "errors config storage runs statistics languages comparison reports moved __init__"
     " evaluation.metrics evaluation.calibration evaluation.thresholds evaluation.mistakes evaluation.figures evaluation.anomalies evaluation.anomaly_figures"
@@ -37,7 +37,7 @@ FLOOR = {name: number for number, names in enumerate(FLOORS) for name in names.s
 
 
 def floor(name: str) -> int:
-    """That of a file, else of its folder; a name that is imported from a folder stands where the folder does."""
+    """The floor of a file, otherwise of its folder; a name imported from a folder has the folder's floor."""
     parts = name.split(".")
     return next(FLOOR[place] for place in (".".join(parts[:2]), parts[0]) if place in FLOOR)
 
@@ -61,7 +61,7 @@ def test_a_file_imports_from_its_own_floor_or_below(file):
 
 
 def _ends(body: list[ast.stmt]) -> bool:
-    """Whether what stands here always returns, raises or repeats."""
+    """Whether a block always returns, raises or repeats."""
     last = body[-1]
     if isinstance(last, ast.If):
         return bool(last.orelse) and _ends(last.body) and _ends(last.orelse)
@@ -77,7 +77,7 @@ def _ends(body: list[ast.stmt]) -> bool:
 
 @pytest.mark.parametrize("file", FILES, ids=name_of)
 def test_what_promises_a_value_ends_with_one(file):
-    """A function that falls off its end gives None, as one did whose last line was lost."""
+    """A function that reaches its end returns None; this happened once when a last line was lost."""
     for node in ast.walk(ast.parse(file.read_text(encoding="utf-8"))):
         if isinstance(node, ast.FunctionDef) and node.returns is not None:
             promised = ast.unparse(node.returns)
@@ -124,7 +124,7 @@ def test_what_needs_no_tensorflow_imports_none(program, heavy):
     assert done.stdout.strip().splitlines()[-1] == "LOADED"
 
 
-# What experiment files, notebooks and `run_colab.ipynb` use. A run keeps its experiment file and is opened years later.
+# Names that experiment files, notebooks and `run_colab.ipynb` use. A run keeps its experiment file and may be opened years later.
 PUBLIC = """
 pbl.Config pbl.load_experiment pbl.load_run pbl.load_data pbl.train pbl.ExactResume pbl.OverfittingMonitor pbl.diagnose
 pbl.diagnose_run pbl.evaluate pbl.predict pbl.load_model pbl.find_learning_rate pbl.measure_learning_curve pbl.memorise
@@ -149,7 +149,7 @@ pbl.transfer.fit_head pbl.trials.memorise pbl.team_log.read_log pbl.team_report.
 
 
 def test_names_that_people_use_are_there():
-    """Each by `import` and by attribute, in a process where nothing else has been imported."""
+    """Each by `import` and by attribute, in a process in which nothing else has been imported."""
     program = (
         "import importlib, sys\n"
         "for name in sys.argv[1:]:\n"
@@ -173,5 +173,5 @@ def test_the_wheel_holds_the_whole_package(tmp_path):
     made = subprocess.run([sys.executable, "-m", "pip", "wheel", "--no-deps", "-w", tmp_path, root], capture_output=True, text=True)  # fmt: skip
     if "No matching distribution found for setuptools" in made.stderr:
         pytest.skip("pip cannot fetch setuptools: no network")
-    (wheel,) = tmp_path.glob("*.whl")
+    wheel = tmp_path / f"pbl-{pbl.__version__}-py3-none-any.whl"
     assert {name for name in zipfile.ZipFile(wheel).namelist() if name.startswith("pbl/")} == ours, made.stderr

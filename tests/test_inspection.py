@@ -1,4 +1,4 @@
-"""What a network looks at: maps held against closed forms, planted truths and the run's own numbers."""
+"""What a network looks at: maps compared with closed forms, planted truths and the run's own numbers."""
 
 import json
 import shutil
@@ -33,7 +33,7 @@ from pbl.runs import Run
 
 pytestmark = pytest.mark.slow
 
-# Rows of the map that Grad-CAM looks at, of images of the smallest side, at least 16: by hand, from the papers' tables.
+# Rows of the map that Grad-CAM uses, for images of the smallest side, at least 16: by hand, from the papers' tables.
 PLACES = {
     "small_cnn": 8,
     "small_cnn_functional": 8,
@@ -70,7 +70,7 @@ def build(name: str, **options) -> tuple[keras.Model, np.ndarray]:
     return model, np.random.default_rng(0).integers(0, 256, (2, side, side, 3), np.uint8)
 
 
-# Of the same code as another one of the table, deeper.
+# Deeper networks with the same code as another one in the table.
 DEEP = {
     *("resnet32", "resnet44", "resnet56", "resnet110", "resnet34", "resnet101", "resnet152", "vgg13", "vgg19"),
     *("se_resnet32", "se_resnet44", "se_resnet56", "se_resnet110"),
@@ -78,7 +78,7 @@ DEEP = {
 
 
 def has_gradients_of_groups() -> bool:
-    """Whether this machine computes the gradient of a grouped convolution: on a CPU oneDNN alone does."""
+    """Whether this machine computes the gradient of a grouped convolution: on a CPU only oneDNN does."""
     images, filters = tf.ones((1, 4, 4, 4)), tf.ones((3, 3, 2, 4))
     try:
         with tf.GradientTape() as tape:
@@ -99,7 +99,7 @@ def test_every_convolutional_model(name):
     assert call.output.shape[1:3] == (PLACES[name],) * 2
     assert heat.shape == pixels.shape[:3] and heat.dtype == np.float32
     assert heat.min() >= 0 and all(highest in (0, 1) for highest in heat.max(axis=(1, 2)))
-    if name not in DEEP:  # without its softmax the same network gives the logits themselves
+    if name not in DEEP:  # without its softmax the same network returns the logits themselves
         last = [layer for layer in model._flatten_layers() if isinstance(layer, layers.Dense)][-1]
         assert last.activation is keras.activations.softmax and last.units == 3
         last.activation = keras.activations.linear
@@ -114,7 +114,7 @@ def test_every_convolutional_model(name):
             80,
             {"auxiliary": True},
             3,
-        ),  # 40, 20, 10, 5, 3; the further classifiers have convolutions of their own
+        ),  # 40, 20, 10, 5, 3; the other classifiers have their own convolutions
         ("googlenet", 32, {"lrn": True}, 2),
         ("resnet20", 16, {"shortcut": False, "stochastic_depth": 0.0}, 4),
         ("resnet20", 16, {"stochastic_depth": 0.5}, 4),
@@ -146,7 +146,7 @@ PIXELS = np.random.default_rng(1).normal(size=(5, 6, 5, 2)).astype(np.float32)
 
 @pytest.mark.parametrize("of_class", [0, 1, 2, None])
 def test_class_activation_maps_by_hand(of_class):
-    """Where averages feed a dense layer, Grad-CAM is the class activation map ReLU(sum of w A) (Selvaraju et al., section 3.1)."""
+    """If averages feed a dense layer, Grad-CAM is the class activation map ReLU(sum of w A) (Selvaraju et al., section 3.1)."""
     keras.utils.set_random_seed(3)
     model = one_convolution()
     kernel, bias, dense, offset = model.get_weights()
@@ -161,14 +161,14 @@ def test_class_activation_maps_by_hand(of_class):
     np.testing.assert_allclose(grad_cam(model, PIXELS, of_class), expected, atol=1e-5)
     assert len(set(classes)) > 1 or of_class is not None
 
-    # The gradient of the log-probability, in the logit's place, would give another map.
+    # The gradient of the log-probability, instead of the logit, would give another map.
     p = np.exp(logits) / np.exp(logits).sum(axis=1, keepdims=True)
     of_log = np.einsum("nhwk,nk->nhw", maps, dense[:, classes].T - p @ dense.T).clip(0)
     assert np.abs(of_log / of_log.max(axis=(1, 2), keepdims=True) - expected).max() > 0.1
 
 
 class Own(keras.Model):
-    """A student's own: one convolution called twice, inside a `tf.function`, and a softmax in `call`."""
+    """A student's own model: one convolution called twice, inside a `tf.function`, and a softmax in `call`."""
 
     def __init__(self, end=ops.softmax):
         super().__init__()
@@ -214,7 +214,7 @@ def test_other_ends_and_a_nested_model(end):
     }
     other = one_convolution(ends[end])
     weights = plain.get_weights()
-    if end == "sigmoid":  # one unit stands for the second class, and its negative for the first
+    if end == "sigmoid":  # one unit is for the second class, and its negative for the first
         weights[2:] = weights[2][:, 1:2] - weights[2][:, :1], weights[3][1:2] - weights[3][:1]
     other.set_weights(weights)
     if end == "nested":
@@ -254,7 +254,7 @@ def test_what_is_dead_or_overflows_gives_zeros():
 
 
 def test_the_map_lies_where_the_class_is():
-    """Red or green is asked for, in a square that may be in any corner among grey noise; the map must find the corner."""
+    """The class is red or green, in a square in any corner among grey noise; the map must find the corner."""
     random = np.random.default_rng(0)
     n = 400
     pixels = random.integers(60, 196, (n, 16, 16, 1), np.uint8).repeat(3, axis=3)
@@ -341,7 +341,7 @@ def test_filters_and_feature_maps():
     maps = feature_maps(model, pixels[0])
     assert [of.shape for of in maps.values()] == [(16, 16, 16), (4, 4, 64)]
     assert all(model.get_layer(layer).output.shape[1:] == of.shape for layer, of in maps.items())
-    assert min(of.min() for of in maps.values()) == 0  # behind the activations
+    assert min(of.min() for of in maps.values()) == 0  # after the activations
     images = keras.Input((9, 9, 2))
     for first, shape in (
         (layers.DepthwiseConv2D(3, depth_multiplier=2), (3, 3, 1, 4)),
@@ -373,7 +373,7 @@ def test_choose_images():
     probabilities = np.zeros((11, 5))
     probabilities[np.arange(11), labels] = p
     probabilities[wrong, 4] = 1 - p[wrong]
-    # The worst mistakes; then the surest of each class, first of those that mistakes are of.
+    # The worst mistakes; then the most confident image of each class, first of the classes of the mistakes.
     assert choose_images(labels, probabilities) == [10, 3, 1, 8, 7, 0, 5, 6]
     assert choose_images(labels[[0, 4]], probabilities[[0, 4]]) == [0, 1]
 
@@ -390,7 +390,7 @@ ALL = {f"{name}.{ending}" for name in ("filters", "feature_maps", "grad_cam", "l
 
 @pytest.fixture
 def three_positions(monkeypatch):
-    """Of the loss line, where it is not what is tested."""
+    """Only three positions of the loss line, if it is not what is tested."""
     monkeypatch.setattr(inspection, "POSITIONS", np.array([0, 0.5, 1]))
 
 
@@ -401,7 +401,7 @@ def convolutional_run(tmp_path_factory) -> Run:
 
 
 def test_a_run_without_a_convolution(trained_run, tmp_path, command):
-    """A line for what cannot be drawn, and the rest drawn; the line's ends are the run's own numbers."""
+    """One line for what cannot be drawn, and the rest is drawn; the line's ends are the run's own numbers."""
     run = Run(shutil.copytree(trained_run.path, tmp_path / "x" / "001"))
     status, out, err = command("inspect", run.path)
     assert status == 0 and not err and written(run) == {"loss_line.png", "loss_line.csv"}
@@ -415,7 +415,7 @@ def test_a_run_without_a_convolution(trained_run, tmp_path, command):
 
     table = pd.read_csv(run.path / "figures" / "loss_line.csv").set_index("position")
     assert len(table) == 25 and table.index.min() == -0.25 and table.index.max() == 1.25
-    metrics = run.read_json("metrics_val.json")  # of all 189 validation images
+    metrics = run.read_json("metrics_val.json")  # on all 189 validation images
     assert table.loc[1, "val_loss"] == pytest.approx(metrics["log_loss"], rel=1e-5)
     assert table.loc[1, "val_accuracy"] == pytest.approx(metrics["accuracy"])
     signals = Signals.load(run.path / "signals.npz")
@@ -423,7 +423,7 @@ def test_a_run_without_a_convolution(trained_run, tmp_path, command):
 
 
 def test_the_first_weights_are_those_of_the_training(convolutional_run):
-    """Epoch 0 of the run's own signals, image by image, with the statistics that batch normalisation began with."""
+    """Epoch 0 of the run's own signals, image by image, with the initial statistics of batch normalisation."""
     data = open_data(convolutional_run.config)
     first = inspection.build_first(convolutional_run, data)
     signals = Signals.load(convolutional_run.path / "signals.npz")
@@ -441,7 +441,7 @@ def test_a_terminal_sees_the_progress(monkeypatch):
 
 
 def test_the_ends_of_the_loss_line():
-    """0 and 1 are the two networks' own losses; between lies the network with the weights between; all is put back."""
+    """0 and 1 are the two networks' own losses; between them is the network with weights in between; everything is restored."""
     pixels = np.random.default_rng(0).integers(0, 256, (120, 8, 8, 1), np.uint8)
     labels = np.random.default_rng(1).integers(0, 3, 120)
     models_ = []
@@ -464,7 +464,7 @@ def test_the_ends_of_the_loss_line():
 
 @pytest.mark.nightly
 def test_a_fine_tuned_run(tmp_path, three_positions):
-    """From the pretrained weights; what is frozen keeps its statistics, though `load_model` builds it to be trained."""
+    """From the pretrained weights; frozen layers keep their statistics, although `load_model` builds them trainable."""
     models.MODELS["with_backbone"] = with_backbone
     run = pbl.train(
         pbl.Config(experiment="x", model="with_backbone", epochs=2, fine_tune_epochs=1, precision="float32"), folder=tmp_path

@@ -1,4 +1,4 @@
-"""What the package takes of Keras's private parts is as it was in the versions that `TESTED` names."""
+"""The private parts of Keras that the package uses are as they were in the versions that `TESTED` names."""
 
 import ast
 import re
@@ -57,7 +57,7 @@ def test_averages_of_weights():
     assert find_swap(swap) == {"_ema_weights_in_model": False}, SEEN
     model.fit(
         np.ones((8, 3)), np.ones((8, 1)), batch_size=4, verbose=0, epochs=1
-    )  # two steps, then the averages are put in
+    )  # two steps, then the averages are used
     pairs = find_averages(model.optimizer)
     assert {id(variable) for variable, _ in pairs} == {id(weight) for weight in model.trainable_weights}, SEEN
     for variable, average in pairs:
@@ -89,7 +89,7 @@ def test_a_fit_begins_where_it_is_told():
 
 @pytest.mark.parametrize("name", ["adam", "sgd"])
 def test_slots_of_an_optimizer(name):
-    """The moments stand at the variable's place: after a step they are (1 - beta) times gradient and its square."""
+    """The moments are at the variable's index: after a step they are (1 - beta) times gradient and its square."""
     optimizer = keras.optimizers.Adam() if name == "adam" else keras.optimizers.SGD(0.1, momentum=0.9)
     weights = [keras.Variable([1.0, 2.0]), keras.Variable([[3.0]])]
     optimizer.build(weights)
@@ -116,7 +116,7 @@ def test_callbacks_find_each_other():
 
 
 def test_nothing_else_touches_them():
-    """Nowhere else: `keras.src` (but in the names that grading allows in a file), Keras's private attributes, frames."""
+    """Nowhere else: `keras.src` (except in the names that grading allows in a file), Keras's private attributes, frames."""
     private = re.compile(
         r"_flatten_layers|_keras_logits|_get_variable_index|_momentums|_velocities|_initial_epoch|_layers|_getframe"
     )

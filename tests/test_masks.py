@@ -1,4 +1,4 @@
-"""Masks as data: what the doctor finds in them, what is kept of them, where they come from, and broken ones."""
+"""Masks as data: what the doctor finds in them, what is cached, their sources, and broken ones."""
 
 import json
 import os
@@ -24,7 +24,7 @@ def read_findings(folder):
 
 
 def draw_clean(count: int = 200, side: int = 16) -> tuple[np.ndarray, np.ndarray]:
-    """Squares and, of class 2, bars on noise that is as bright in places; on a fifth of the images nothing."""
+    """Squares and, as class 2, bars on noise that is partly as bright; on a fifth of the images nothing."""
     random = np.random.default_rng(0)
     images = random.integers(0, 200, (count, side, side), np.uint8)
     masks = np.zeros_like(images)
@@ -51,7 +51,7 @@ def make_images_of_masks(images, masks):
 
 
 def mark_by_brightness(images, masks):
-    """The brighter half of a coarse picture, of which each image has its own limit."""
+    """Marks the brighter half of a coarse picture, with a separate limit for each image."""
     coarse = np.kron(images[:, ::4, ::4], np.ones((1, 4, 4), np.uint8))
     return coarse // 2 + images // 25, (coarse > coarse.mean(axis=(1, 2), keepdims=True)).astype(np.uint8)
 
@@ -101,7 +101,7 @@ def test_each_planted_fault_is_found_by_its_check_alone(plant, said):
     data = pbl.load_data(lambda: from_masked_arrays(images, masks), masks=True)
     found = {finding.check: finding.severity for finding in data.check("train", "val", "test", fast=True)}
     always = {"class_shares": "note", "empty_masks": "note", "copies_within": "note"}
-    for check in ("absent_marks", "seldom_marks", "rare_class"):  # of few marks it is chance in which split they are
+    for check in ("absent_marks", "seldom_marks", "rare_class"):  # with few marks it is chance in which split they are
         if plant.__name__ in ("keep", "leave_few"):
             found.pop(check, None), said.pop(check, None)
     assert {check: of for check, of in found.items() if always.get(check) != of} == said
@@ -134,7 +134,7 @@ def test_shares_of_pixels_are_those_of_the_masks():
         ((0, 1, 2), (0, 1), (0, 1, 2), ("act", "No val mask marks b (1 of 3 classes), but train masks do")),
         ((0, 1, 2), (0,), (0, 1, 2), ("stop", "No val mask marks a, b (2 of 3 classes), but train masks do")),
         ((0, 1), (0, 1), (0, 1), ("act", "No mask marks b (1 of 3 classes): a network cannot learn it")),
-        ((1, 2), (1, 2), (1, 2), None),  # whole pictures are marked: the background is no class to be found
+        ((1, 2), (1, 2), (1, 2), None),  # complete pictures are marked: the background is not a class to be found
     ],
 )
 def test_classes_that_are_not_marked(of_train, of_val, of_test, said):
@@ -151,7 +151,7 @@ def test_classes_that_are_not_marked(of_train, of_val, of_test, said):
 
 
 def test_every_image_may_hold_something(tmp_path):
-    """That no image is of the background alone is no fault: a training begins."""
+    """It is not a fault if no image is only background: a training starts."""
     images, masks = of_two(*draw_clean())
     images, masks = (array[masks.any(axis=(1, 2))] for array in (images, masks))
     data = pbl.load_data(lambda: from_masked_arrays(images, masks), masks=True)
@@ -187,7 +187,7 @@ def test_copies_and_groups_of_masked_images():
 
 @pytest.mark.slow
 def test_ultrasound_images_look_alike(shared_data, command, tmp_path):
-    """A random split is marked; one by look-alikes has none on both sides. One image is there twice, with two masks."""
+    """A random split is reported; a split by look-alikes has none on both sides. One image occurs twice, with two masks."""
     words = [
         "check",
         shared_data / "breast_ultrasound.zip",
@@ -208,11 +208,11 @@ def test_ultrasound_images_look_alike(shared_data, command, tmp_path):
     assert not [finding for finding in found if finding["severity"] == "stop" or "altered" in finding["check"]]
 
 
-# --- what is kept, and other sources
+# --- the cache, and other sources
 
 
 def test_masks_are_looked_through_once(tmp_path, monkeypatch):
-    """Until one changes, or what was kept is damaged; then anew."""
+    """Until one changes, or the cache is damaged; then again."""
     monkeypatch.setenv("PBL_CACHE", str(tmp_path / "cache"))
     monkeypatch.setattr(store, "KEPT_FROM", -1)
     monkeypatch.setattr(mask_values, "KEPT_FROM", -1)
@@ -247,7 +247,7 @@ def test_small_folders_leave_nothing_in_the_cache(tmp_path, monkeypatch):
     ],
 )
 def test_without_a_value_0_the_commonest_is_the_background(tmp_path, classes, names):
-    """Which is told; `classes.txt` says otherwise, with values or in their order."""
+    """This is reported; `classes.txt` can change it, with values or in their order."""
     coding = np.array([2, 1], np.uint8)
     folder = write_pairs(
         tmp_path / "photos", coding=lambda mask: np.where(np.arange(16) < 1, np.uint8(3), coding[mask])
@@ -353,7 +353,7 @@ def test_tensorflow_datasets_without_a_map_or_with_one_more_value(tmp_path):
 
 
 def of_masks(change, end=".png", **options):
-    """Changes what each mask holds, and maybe the kind of its file."""
+    """Changes the content of each mask, and possibly the kind of its file."""
 
     def go(folder: Path) -> None:
         for file in sorted((folder / "masks").iterdir()):
@@ -457,7 +457,7 @@ FOLDERS = {
 
 
 def refuse(tmp_path, monkeypatch, said: str, **values) -> None:
-    """A training is refused in one line; of runs there is nothing, in the cache nothing but archives that are whole."""
+    """A training is refused in one line; no run is left, and in the cache only complete archives."""
     monkeypatch.setenv("PBL_CACHE", str(tmp_path / "cache"))
     monkeypatch.setattr(store, "KEPT_FROM", -1)
     monkeypatch.setattr(mask_values, "KEPT_FROM", -1)
@@ -594,7 +594,7 @@ def test_the_command_line_says_it_in_one_line(tmp_path, monkeypatch, command, ho
 
 
 def test_names_are_matched_however_they_are_spelled(tmp_path):
-    """macOS writes が as two letters, and masks may come from elsewhere; what lies beside images is told."""
+    """macOS writes が as two letters, and masks may come from elsewhere; other files next to images are reported."""
     images, masks = draw_shapes(30)
     for number, (image, mask) in enumerate(zip(images, masks, strict=True)):
         save(tmp_path / "images" / f"画像が{number}.png", image)
@@ -607,7 +607,7 @@ def test_names_are_matched_however_they_are_spelled(tmp_path):
 
 
 def test_a_split_without_masks_is_told(tmp_path):
-    """As competitions hand out their test images."""
+    """As competitions publish their test images."""
     for split in ("train", "val"):
         write_pairs(tmp_path / split)
     shutil.copytree(tmp_path / "val" / "images", tmp_path / "test" / "images")

@@ -57,7 +57,7 @@ def test_the_table_of_the_course():
 @pytest.mark.parametrize("seed", range(3))
 @pytest.mark.parametrize("kind", ["random", "ties", "all equal", "a class is absent", "all right"])
 @pytest.mark.parametrize(("n", "classes"), [(2, 2), (3, 5), (200, 2), (200, 3), (500, 12)])
-@pytest.mark.filterwarnings("ignore:.*")  # what scikit-learn says of classes that are absent
+@pytest.mark.filterwarnings("ignore:.*")  # scikit-learn's warnings about absent classes
 def test_equal_to_scikit_learn(seed, kind, n, classes):
     random = np.random.default_rng(seed)
     labels = random.integers(0, classes - (kind == "a class is absent"), n)
@@ -95,7 +95,7 @@ def test_equal_to_scikit_learn(seed, kind, n, classes):
     one_by_one = [sk.brier_score_loss((labels == c).astype(int), probabilities[:, c], pos_label=1) for c in every]
     assert result["brier"] == pytest.approx(sum(one_by_one), abs=1e-6)
     for k, value in result["top_k_accuracy"].items():
-        if kind == "random":  # of equal probabilities scikit-learn takes the last class, and falls below the accuracy
+        if kind == "random":  # with equal probabilities scikit-learn takes the last class, and is below the accuracy
             assert value == sk.top_k_accuracy_score(labels, probabilities, k=int(k), labels=every)
         first = np.argsort(-probabilities, axis=1, kind="stable")[:, : int(k)]
         assert value == pytest.approx((first == labels[:, None]).any(axis=1).mean()) and value >= result["accuracy"]
@@ -145,7 +145,7 @@ def test_intervals_are_the_jackknifes():
 
 @pytest.mark.parametrize(("classes", "accuracy"), [(10, 0.8), (3, 0.9)])
 def test_intervals_cover(classes, accuracy):
-    """Of 100 samples of 100 images about 95% of each metric's intervals hold the truth, and all of them what was measured."""
+    """In 100 samples of 100 images about 95% of each metric's intervals contain the true value, and all contain the measured one."""
     random, n, many = np.random.default_rng(1), 100, 100_000
     lead = {10: 2.45, 3: 2.25}[classes]
     labels, scores = random.integers(0, classes, many), random.normal(size=(many, classes))
@@ -165,7 +165,7 @@ def test_intervals_cover(classes, accuracy):
 
 
 def test_no_interval_where_nothing_can_be_known():
-    """Images that are all right, or one image, say nothing of others; one mistake among many keeps the interval short."""
+    """Images that are all classified correctly, or a single image, say nothing about others; one mistake among many keeps the interval short."""
     labels = np.arange(100) % 4
     assert not {"macro.f1", "balanced_accuracy", "roc_auc"} & set(
         compute_jackknife_intervals(labels, one_hot(labels, 4))
@@ -190,7 +190,7 @@ def test_calibration():
         0
     )  # equal ones share a bin
 
-    # A model that multiplies its logits by 2.5, or by 8, is mended by that temperature, also in float32, where many are 0 or 1.
+    # A model that multiplies its logits by 2.5, or by 8, is corrected by that temperature, also in float32, in which many are 0 or 1.
     logits = random.normal(size=(20_000, 4)) * 2
     honest = np.exp(logits) / np.exp(logits).sum(axis=1, keepdims=True)
     labels = (honest.cumsum(axis=1) > random.random((20_000, 1))).argmax(axis=1)
@@ -234,7 +234,7 @@ def test_the_threshold_is_the_best_of_all(aim):
 
 
 def test_a_threshold_above_all_scores_calls_nothing_positive():
-    """A score of float32 can be 1: then half way between it and 1 is 1."""
+    """A score in float32 can be 1: then half way between it and 1 is 1."""
     scores = np.array([1.0, 1.0, 0.9, 0.4, 0.2], np.float32)
     is_positive = np.array([False, True, False, True, False])
     aim = parse_aim("cost=50:1")
@@ -356,7 +356,7 @@ def test_no_empty_picture_of_a_split_with_one_class(present):
 
 @pytest.mark.parametrize("kind", ["precision_recall", "roc"])
 def test_the_legend_covers_no_curve(kind):
-    """Of a network that guesses, the curve lies where a legend inside the axes would be."""
+    """If a network guesses, its curve is where a legend inside the axes would be."""
     random = np.random.default_rng(0)
     labels, probabilities = random.integers(0, 5, 200), random.dirichlet(np.ones(5), 200)
     figure = plot_one_against_rest(kind, labels, probabilities, list("abcde"), "title")
@@ -368,7 +368,7 @@ def test_the_legend_covers_no_curve(kind):
 
 @pytest.mark.parametrize(("classes", "megabytes"), [(300, 1), pytest.param(10_000, 6, marks=pytest.mark.nightly)])
 def test_of_many_classes_what_tells_most_is_kept(classes, megabytes):
-    """Pairs and areas as counted by hand and by scikit-learn, within what the report reads, and no matrix of zeros."""
+    """Pairs and areas as counted by hand and by scikit-learn, in a file small enough for the report, without a matrix of zeros."""
     random = np.random.default_rng(0)
     labels = np.repeat(np.arange(min(classes, 300)), 2)
     probabilities = random.integers(1, 5, (len(labels), classes), np.uint8).astype(np.float32)  # with many ties

@@ -1,4 +1,4 @@
-"""One suite over the registry: a new model is tested the moment it is entered."""
+"""One suite for the registry: a new model is tested as soon as it is entered."""
 
 import json
 import os
@@ -47,7 +47,7 @@ PUBLISHED = {
     "vit_small": 22_050_664,
     "vit_base": 86_567_656,
 }
-# Multiply-accumulates, in the digits in which they are published.
+# Multiply-accumulates, with the published digits.
 PUBLISHED_MACS = {
     "vgg16": "15.47",
     "resnet50": "3.86",
@@ -59,7 +59,7 @@ PUBLISHED_MACS = {
 
 NO_CLASSES = {name for name, card in CARDS.items() if card.task != "classification"}  # tests/test_anomaly.py has them
 
-# What makes a model small enough for a test, and its loss fall without luck; else its smallest image, at least 16x16.
+# Options that make a model small enough for a test, and its loss fall reliably; otherwise the model with its smallest image, at least 16x16.
 SMALL_OPTIONS = {
     **{name: {"dense_units": 32} for name in ("vgg11", "vgg13", "vgg16", "vgg19", "vgg16_bn")},
     **{
@@ -73,7 +73,7 @@ SMALL_OPTIONS = {
 ONLY_BUILT = {"resnet1202"}
 
 
-# The same blocks as in their smaller relatives, more often: nightly.
+# The same blocks as in their smaller relatives, but more of them: nightly.
 LARGE = (
     "resnet32",
     "resnet44",
@@ -103,7 +103,7 @@ def build_small(name: str) -> tuple[keras.Model, np.ndarray, np.ndarray]:
 
 @pytest.fixture
 def without_drawing(monkeypatch):
-    """Weights that are counted, and not used, need no random numbers."""
+    """Weights that are only counted need no random numbers."""
     for name in ("VarianceScaling", "RandomNormal", "TruncatedNormal", "RandomUniform"):
         draw = lambda self, shape, dtype=None: keras.ops.zeros(shape, dtype)  # noqa: E731
         monkeypatch.setattr(getattr(keras.initializers, name), "__call__", draw)
@@ -139,7 +139,7 @@ def test_card(name, without_drawing):
 
 @pytest.fixture(scope="module")
 def saved(tmp_path_factory) -> Path:
-    """Where each small model is saved with its outputs, to be loaded in one fresh process."""
+    """The folder in which each small model is saved with its outputs, to be loaded in one new process."""
     return tmp_path_factory.mktemp("saved")
 
 
@@ -158,14 +158,14 @@ def test_small(name, saved):
     normalising = [layer for layer in model._flatten_layers() if isinstance(layer, keras.layers.BatchNormalization)]
     assert {layer.momentum for layer in normalising} <= {
         0.9
-    }  # Keras's own .99 lags for many epochs of a small data set
+    }  # with Keras's own .99 the averages lag for many epochs of a small data set
     probabilities = keras.ops.convert_to_numpy(model(images, training=False))
     assert probabilities.shape == (6, labels.max() + 1) and probabilities.dtype == np.float32
     np.testing.assert_allclose(probabilities.sum(axis=1), 1, atol=1e-5)
     np.save(saved / f"{name}.npy", probabilities)
     np.save(saved / f"{name}.images.npy", images)
     model.save(saved / f"{name}.keras")
-    if name == "perceptron":  # a step has no gradient; its rule has a test of its own
+    if name == "perceptron":  # a step has no gradient; its rule has a separate test
         return
     # Steps of a thousandth in length, whatever the size of the gradient.
     optimizer, losses = keras.optimizers.SGD(1e-2, global_clipnorm=0.1), []
@@ -183,7 +183,7 @@ def test_small(name, saved):
 
 @pytest.mark.nightly
 def test_saved_models_load_with_equal_outputs(saved):
-    """In one fresh process; those of stock layers without `pbl`, the others after `import pbl.models`."""
+    """In one new process; models of Keras's own layers without `pbl`, the others after `import pbl.models`."""
     files = {file.stem: CARDS[file.stem].style if file.stem in CARDS else "" for file in saved.glob("*.keras")}
     assert len(files) >= len(MODELS) - len(ONLY_BUILT) - len(LARGE) - len(NO_CLASSES)
     program = """
@@ -289,7 +289,7 @@ def test_zero_gamma_begins_as_the_identity(name, blocks):
 
 @pytest.mark.parametrize(("name", "layers"), [("mlp", 3), ("vgg_small", 8)])
 def test_l2(name, layers):
-    """The squares of every kernel, times the factor, and nothing unless given."""
+    """The squares of every kernel, times the factor; by default nothing."""
     model = models.build(name, (8, 8, 1), 3, l2=0.01)
     kernels = [weight for weight in model.trainable_weights if weight.path.endswith("kernel")]
     assert len(kernels) == len(model.losses) == layers
@@ -299,7 +299,7 @@ def test_l2(name, layers):
 
 @pytest.mark.parametrize("name", ["resnet20", "resnet18", "se_resnet20"])
 def test_stochastic_depth(name):
-    """Deeper blocks are left out more often, up to the rate given; it is saved with the model."""
+    """Deeper blocks are left out more often, up to the given rate, which is saved with the model."""
     side = CARDS[name].smallest
     keras.utils.set_random_seed(0)
     model = models.build(name, (side, side, 1), 3, stochastic_depth=0.5)
@@ -361,11 +361,11 @@ def test_perceptron_learns_by_rosenblatts_rule():
 
 @pytest.mark.parametrize("name", ["efficientnet_transfer", "efficientnetv2_transfer"])
 def test_transfer_freezes_and_unfreezes(name):
-    """What is frozen does not move in `fit`, the statistics of batch normalisation never; grey images work."""
+    """Frozen weights do not change in `fit`, and the statistics of batch normalisation never do; grey images work."""
     keras.utils.set_random_seed(0)
     model = models.build(name, (32, 32, 1), 2, weights=None)
     backbone = find_backbone(model)
-    assert all(layer.trainable for layer in backbone.layers)  # from random weights all of it is trained
+    assert all(layer.trainable for layer in backbone.layers)  # from random weights all layers are trained
     unfreeze(model, depth=0)
     assert count_trainable_weights(model) == 1280 * 2 + 2
     images, labels = np.random.default_rng(0).integers(0, 256, (8, 32, 32, 1), np.uint8), np.arange(8) % 2
@@ -415,7 +415,7 @@ def test_transfer_takes_a_backbone_from_keras_or_from_a_run(tmp_path):
 
 @pytest.mark.parametrize(("name", "module"), [("vgg16_transfer", "vgg16"), ("resnet50_transfer", "resnet50")])
 def test_pixels_come_as_the_weights_of_imagenet_expect_them(name, module, monkeypatch):
-    """As `keras.applications` prepares them; the file that Keras would fetch is that of the backbone, with its hash; both phases work."""
+    """As `keras.applications` prepares them; the file that Keras would download is that of the backbone, with its hash; both phases work."""
     images = np.random.default_rng(0).integers(0, 256, (2, 64, 64, 3), np.uint8)
     model = models.build(name, (64, 64, 3), 3, weights=None)
     application = getattr(keras.applications, module)

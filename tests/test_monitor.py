@@ -1,4 +1,4 @@
-"""What OverfittingMonitor measures: the numbers of scikit-learn and of a gradient by hand; and that it changes nothing."""
+"""What OverfittingMonitor measures: compared with scikit-learn and with a gradient computed by hand; and that it changes nothing."""
 
 import base64
 import itertools
@@ -102,7 +102,7 @@ def test_loss_and_accuracy_are_those_of_scikit_learn(units, activation, loss, is
     ],
 )
 def test_the_training_is_not_changed(policy, options):
-    """Nor are the random states, with layers that draw and that keep averages; and few images are taken, the same each time."""
+    """The random states are not changed either, with layers that draw and that keep averages; and few images are used, the same each time."""
 
     def trained(monitor) -> list[np.ndarray]:
         keras.utils.set_random_seed(0)
@@ -117,7 +117,7 @@ def test_the_training_is_not_changed(policy, options):
         np.testing.assert_array_equal(alone, watched)
         np.testing.assert_array_equal(alone, again)
     one, other = (monitor.signals.to_dict() for monitor in monitors)
-    for names in (*one["network"], *other["network"], one["about"], other["about"]):  # Keras counts its layers on
+    for names in (*one["network"], *other["network"], one["about"], other["about"]):  # Keras keeps counting its layers
         for name in {"model", "kernels", "rectified"} & set(names):
             del names[name]
     for row in (*one["epochs"], *other["epochs"]):
@@ -127,7 +127,7 @@ def test_the_training_is_not_changed(policy, options):
 
 
 def test_one_monitor_for_several_trainings():
-    """Another model begins anew, one that is trained on goes on; an `initial_epoch` is where the rows begin."""
+    """Another model starts again, the same one continues; an `initial_epoch` is where the rows begin."""
     monitor, first, second = pbl.OverfittingMonitor(TRAIN, VAL), softmax(), softmax(before=(keras.layers.Conv2D(2, 3),))
     fit(first, monitor)
     fit(second, monitor, epochs=1)
@@ -149,7 +149,7 @@ def test_one_transfer_to_the_host_an_epoch(monkeypatch):
 
 
 def test_more_images_when_the_training_has_ended(monkeypatch, tmp_path):
-    """The gap is then of all of them, until the training goes on."""
+    """The gap is then computed on all of them, until the training continues."""
     monkeypatch.setattr(module, "FEWEST", 50)
     transfers, to_host = [], module._to_host
     monkeypatch.setattr(module, "_to_host", lambda numbers: transfers.append(1) or to_host(numbers))
@@ -230,7 +230,7 @@ def test_the_penalty_is_told_apart():
 
 
 def test_what_is_not_there(tmp_path):
-    """No validation, one epoch, two images a class, no finite number from the first step on."""
+    """No validation, one epoch, two images for each class, no finite number from the first step on."""
     few = X[:6], np.array([0, 1, 2, 0, 1, 2])
     monitor = pbl.OverfittingMonitor(few, file=tmp_path / "signals.npz")
     history = fit(softmax(), monitor, few, None, epochs=1)
@@ -402,7 +402,7 @@ def with_auxiliary() -> keras.Model:
     ],
 )
 def test_more_outputs_than_labels_and_other_losses_are_judged(make, loss, train):
-    """A row for nine classes of which the labels have three; and what is a classifier by what it gives."""
+    """One row for nine classes of which the labels have three; and a classifier is recognised by its outputs."""
     model, monitor = make(), pbl.OverfittingMonitor((X, Y))
     fit(model, monitor, train, None, epochs=1, loss=loss)
     (outputs,) = keras.tree.flatten(model.predict(X, verbose=0))
@@ -457,7 +457,7 @@ def test_on_jax():
 
 @pytest.fixture
 def notebook(monkeypatch):
-    """What a notebook shows: pairs of "new" or "changed" and what."""
+    """What a notebook shows: pairs of "new" or "changed" and the content."""
     shown = []
 
     class Handle:
@@ -484,7 +484,7 @@ def test_a_notebook_shows_one_line_that_changes(notebook, monkeypatch):
     monitor = pbl.OverfittingMonitor(TRAIN, VAL)
     fit(softmax(), monitor)
     gap, low, high = (100 * number for number in monitor.signals.gap)
-    assert [kind for kind, _ in shown] == ["new", "changed", "changed", "changed"]  # once more when all has ended
+    assert [kind for kind, _ in shown] == ["new", "changed", "changed", "changed"]  # again when everything has ended
     assert (
         "Epoch 3: " in shown[-1][1] and f"gap {gap:.1f} points (95% interval {low:.1f} to {high:.1f})" in shown[-1][1]
     )
@@ -498,8 +498,8 @@ def test_a_notebook_shows_one_line_that_changes(notebook, monkeypatch):
     [(2, 0.01, 0, 0), (3, 0.01, 5, 8), (10, 0.2, 12, 15), (100, 0.2, 30, 30), (10, 5, 1, 1)],
 )
 def test_curves_are_redrawn_in_place_for_a_hundredth_of_the_time(notebook, monkeypatch, seconds, cost, least, most):
-    """30 epochs of so many seconds, of pictures at such a cost: each 3 seconds after the last at the earliest, together below 1%, but
-    for the first one, whose cost nobody knows."""
+    """30 epochs with these seconds, and pictures at this cost: each at least 3 seconds after the last, together below 1%, except
+    for the first one, whose cost is not known."""
     now, pictures = [0.0], []
     monkeypatch.setattr(live.time, "perf_counter", lambda: now[0])
 
@@ -511,7 +511,7 @@ def test_curves_are_redrawn_in_place_for_a_hundredth_of_the_time(notebook, monke
     monkeypatch.setattr(live, "_draw", draw)
     monkeypatch.setattr(live, "describe_epoch", lambda signals: f"line {len(signals.epochs)}")
     curves = live.LiveCurves()
-    now[0] += 50  # what lies before the training does not count
+    now[0] += 50  # time before the training does not count
     curves.begin()
     for epoch in range(1, 31):
         now[0] += seconds
@@ -550,9 +550,9 @@ def test_how_long_the_data_alone_take_is_logged():
     ("classes", "each"), [(600, 12), (1_000, 7), (400, 7), pytest.param(10_000, 7, marks=pytest.mark.nightly)]
 )
 def test_many_classes_with_few_images(tmp_path, classes, each):
-    """Each class is looked at in its share, also where it has a single validation image; and what is written is read back."""
+    """Each class is looked at in its share, even with a single validation image; and the written file is read back."""
     labels = np.repeat(np.arange(classes), each)
-    if classes == 400:  # some common classes beside the rare ones
+    if classes == 400:  # some common classes besides the rare ones
         labels = np.concatenate([labels, np.repeat(np.arange(10), 700)])
     images = np.zeros((len(labels), 2, 2, 1), np.uint8)
     images.reshape(len(labels), 4).view(np.uint32)[:, 0] = np.arange(len(labels))
@@ -582,7 +582,7 @@ def test_many_classes_with_few_images(tmp_path, classes, each):
 
 @pytest.mark.nightly
 def test_signals_of_ten_thousand_epochs_are_read_and_judged(tmp_path):
-    """An epoch costs the same however many there were; all of them fit into what the report reads."""
+    """An epoch costs the same however many there were; the file with all of them is small enough for the report."""
     random, n = np.random.default_rng(0), 1_500
     about = {
         "num_classes": 10,

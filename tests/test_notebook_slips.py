@@ -1,7 +1,7 @@
-"""A student's own `fit` with `OverfittingMonitor` and a slip in it: one line names it, with the line of code that mends it.
+"""A student's own `fit` with `OverfittingMonitor` and a slip in it: one line names it, with the line of code that corrects it.
 
-Three tables: slips that the diagnosis names (21), slips that are told before anything is learned (33), and what is no slip, since
-Keras or the monitor takes it as it was meant (7).
+Three tables: slips that the diagnosis names (21), slips that are reported before anything is learned (33), and cases that are not slips,
+since Keras or the monitor handles them as intended (7).
 """
 
 import re
@@ -36,7 +36,7 @@ def softmax(**options) -> keras.Model:
 def fit(
     model, train=(X, Y), val=(VAL_X, VAL_Y), loss="sparse_categorical_crossentropy", epochs=12, given=None, rate=1e-2
 ) -> pbl.OverfittingMonitor:
-    """`given`: what the monitor gets, where that is something else."""
+    """`given`: what the monitor gets, if it is something else."""
     monitor = pbl.OverfittingMonitor(*(given or (train, val)), live=False)
     model.compile(keras.optimizers.Adam(rate), loss, metrics=["accuracy"])
     model.fit(*train, validation_data=val, epochs=epochs, verbose=0, callbacks=[monitor])
@@ -89,7 +89,7 @@ def dense(units: int, activation: str | None = None) -> keras.layers.Layer:
         (lambda: fit(softmax(), (X[Y != 3], Y[Y != 3]), epochs=3), "class_absent", "that has no training image"),
         (lambda: fit(softmax(), val=(VAL_X * (np.arange(300) % 5 > 0)[:, None, None, None], VAL_Y), epochs=3), "blank_images", "Validation images of a single colour: 60 of 300"),
         (lambda: fit(softmax(rescaling=False), (X / 255 / 255, Y), (VAL_X / 255 / 255, VAL_Y), epochs=3), "scaled_twice", "Divide them once"),
-        # Of digits 9% of the pixels are as white as can be, of these darker ones next to none.
+        # In digits 9% of the pixels are fully white, in these darker ones almost none.
         (lambda: fit(softmax(rescaling=False), (DARKER // 255, Y), (DARKER[:300] // 255, VAL_Y), epochs=3), "greys_lost", "Write x / 255.0"),
         (lambda: fit(softmax(rescaling=False), ((X / 255).astype(int), Y), ((VAL_X / 255).astype(int), VAL_Y), epochs=12), "greys_lost", "x / 255.0 keeps them"),
         (lambda: fit(softmax(), given=((X, Y), (VAL_X, np.roll(VAL_Y, 1))), epochs=4), "other_arrays", "the same arrays as model.fit"),
@@ -104,7 +104,7 @@ def dense(units: int, activation: str | None = None) -> keras.layers.Layer:
 def test_a_slip_is_named_with_what_mends_it(make, name, said, monkeypatch):
     monkeypatch.setattr(
         "pbl.data.doctor.examine_closely", lambda *_, **__: []
-    )  # its slow checks: the quick ones tell these
+    )  # its slow checks: the quick ones find these
     findings = make().diagnosis.findings
     named = [finding.message for finding in findings if finding.name == name]
     assert named and re.search(said, named[0]), [finding.message for finding in findings]
@@ -170,7 +170,7 @@ def behind() -> None:
     ("train", "val", "said"),
     [
         ((colours(X), Y), (colours(VAL_X)[..., ::-1], VAL_Y), "colour order"),
-        ((X, Y), (VAL_X + np.uint8(200), VAL_Y), "range|0 to 255"),  # whole numbers of 8 bits begin again at 0
+        ((X, Y), (VAL_X + np.uint8(200), VAL_Y), "range|0 to 255"),  # 8-bit integers overflow to 0
     ],
 )
 def test_validation_that_was_read_otherwise_is_named_by_the_slow_checks(train, val, said):
@@ -207,7 +207,7 @@ def test_what_keras_takes_as_it_was_meant_is_measured_so(make):
 
 @pytest.mark.parametrize("activation", ["softmax", "sigmoid"])
 def test_losses_are_those_of_the_probabilities_that_the_model_gives(activation):
-    """Also where the loss takes logits, which Keras finds by itself; sigmoids are divided by their sum, as Keras does."""
+    """Even if the loss takes logits, which Keras finds by itself; sigmoids are divided by their sum, as Keras does."""
     loss = keras.losses.SparseCategoricalCrossentropy(from_logits=activation == "softmax")
     model = network(dense(10, activation))
     given = fit(model, loss=loss).signals.epochs[-1]["val_probe_loss"]

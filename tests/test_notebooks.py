@@ -1,7 +1,7 @@
-"""The notebooks: their form, the two languages held together, and each exercise with its model answer.
+"""The notebooks: their form, the two languages compared, and each exercise with its model answer.
 
 A lesson is executed as Jupyter would, cell by cell in one namespace, but in a plain process and without a screen. A cell
-tagged `exercise` has a gap, the cell tagged `check` below it judges what was written there.
+tagged `exercise` has a gap; the cell tagged `check` below it judges what was written there.
 """
 
 import ast
@@ -31,7 +31,7 @@ NOTEBOOKS = [file for pair in PAIRS for file in pair]
 MOST_LINES, MOST_EXERCISES = 25, 6
 JAPANESE = re.compile("[ぁ-んァ-ヶ一-龠]")
 
-# Of each exercise a right answer, and wrong ones that are near.
+# For each exercise a right answer, and wrong ones that are close.
 ANSWERS = {
     "01_what_learning_is": {
         "exercise-1": ("new_w = -0.5", ["new_w = 2.5", "new_w = 0.25"]),
@@ -442,12 +442,12 @@ def tags(cell: dict) -> list[str]:
 
 
 def plain_python(cell: dict) -> str:
-    """The cell's source, where what only IPython understands (%pip, !apt-get, %%writefile) is a `pass`."""
+    """The cell's source; lines that only IPython understands (%pip, !apt-get, %%writefile) become `pass`."""
     return re.sub(r"(?m)^(\s*)[%!].*$", r"\1pass", "".join(cell["source"]))
 
 
 class Skeleton(ast.NodeTransformer):
-    """Takes the text out of code: strings become empty, of an f-string the values stay, in any order."""
+    """Removes text from code: strings become empty; in an f-string the values are kept, in any order."""
 
     def visit_Constant(self, node):
         return ast.Constant("") if isinstance(node.value, str) else node
@@ -517,7 +517,7 @@ QUESTION = re.compile(r"\?|Guess|Decide|expect|Write (it|both|them|down)|Calcula
 
 @pytest.mark.parametrize("lesson", LESSONS, ids=lambda file: file.stem)
 def test_a_lesson_asks_before_it_tells(lesson):
-    """What follows a question does not show its answer in an assertion, nor an exercise's check the answer; and it says where to read on."""
+    """What follows a question does not show its answer in an assertion, nor an exercise's check the answer; and it says where to read more."""
     is_asked = False
     for cell in read(lesson)["cells"]:
         source = "".join(cell["source"])
@@ -532,7 +532,7 @@ def test_a_lesson_asks_before_it_tells(lesson):
     checks = {cell["id"].removesuffix("-check"): "".join(cell["source"]) for cell in code_cells(lesson)}
     for name, (right, _) in ANSWERS[lesson.stem].items():
         value = right.partition(" = ")[2]
-        with contextlib.suppress(ValueError, SyntaxError):  # what is computed or called is judged by what it does
+        with contextlib.suppress(ValueError, SyntaxError):  # computed or called values are judged by their result
             if not isinstance(answer := ast.literal_eval(value), (str, float)) and answer not in range(10):
                 written = re.sub(r"sha256.*?== \"\w+\"", "", checks[name])
                 assert not re.search(rf"\b{re.escape(str(answer))}\b", written.replace("_", "").replace(",", "")), name
@@ -540,7 +540,7 @@ def test_a_lesson_asks_before_it_tells(lesson):
 
 
 def test_diagrams_stand_in_both_languages(monkeypatch):
-    """A PNG in the text itself, and said in words; drawn again it has the size that stands there, to 2 pixels."""
+    """A PNG in the text itself, and described in words; drawn again it has the stated size, to 2 pixels."""
     monkeypatch.syspath_prepend(ROOT / "notebooks")
     diagrams = importlib.import_module("diagrams")
     for diagram in diagrams.DIAGRAMS:
@@ -557,7 +557,7 @@ def test_diagrams_stand_in_both_languages(monkeypatch):
         assert max(widths) - min(widths) <= 2 and max(heights) - min(heights) <= 2, (diagram.cell, sizes)
 
 
-# The Japanese ones have the same code (see above), and lessons take long: nightly, all but the first and run_colab.
+# The Japanese ones have the same code (see above), and lessons take long: nightly, except the first and run_colab.
 RUNS = [
     pytest.param(
         file, marks=pytest.mark.nightly if is_second or file.stem[:2] not in ("01", "ru") else pytest.mark.slow
@@ -580,7 +580,7 @@ def test_a_lesson_runs_and_its_exercises_check_themselves(file, tmp_path):
 
 
 def start(file: Path, folder: Path, last: str = "") -> subprocess.Popen:
-    """Begins to execute a notebook in a process of its own and a folder, up to a cell; the package lies there if it needs it."""
+    """Starts to execute a notebook in a separate process and in a folder, up to a cell; the package is there if it is needed."""
     if "pbl.zip" in file.read_text(encoding="utf-8") and not (folder / "pbl").exists():
         for name in ("pbl", "experiments"):
             shutil.copytree(ROOT / name, folder / name, ignore=shutil.ignore_patterns("__pycache__"))
@@ -593,7 +593,7 @@ def start(file: Path, folder: Path, last: str = "") -> subprocess.Popen:
 
 @pytest.mark.nightly
 def test_a_kernel_killed_in_the_middle_of_the_training_changes_nothing(tmp_path):
-    """The cells of run_colab.ipynb once more give the weights of an uncut run, bit for bit, and no second run."""
+    """Running the cells of run_colab.ipynb again gives the weights of an uninterrupted run, bit for bit, and no second run."""
     import keras
     import numpy as np
     import pandas as pd
@@ -609,7 +609,7 @@ def test_a_kernel_killed_in_the_middle_of_the_training_changes_nothing(tmp_path)
             assert process.poll() is None and time.monotonic() < deadline, "it ended before it could be killed"
             time.sleep(0.01)
         if name == "cut":
-            process.kill()  # signal 9: nothing can be saved any more
+            process.kill()  # signal 9: nothing more can be saved
             process.communicate()
             assert json.loads((runs / "001" / "environment.json").read_text())["status"] == "running"
             assert not (runs / "001" / "final.keras").exists()
@@ -629,13 +629,13 @@ def test_a_kernel_killed_in_the_middle_of_the_training_changes_nothing(tmp_path)
 
 
 def execute(file: Path, last: str = "") -> None:
-    """Runs a notebook in this process, up to a cell; of each exercise the empty gap, wrong answers and the right one."""
+    """Runs a notebook in this process, up to a cell; for each exercise with the empty gap, wrong answers and the right one."""
     import warnings
 
     import matplotlib.pyplot as plt
 
     warnings.filterwarnings("ignore", message="FigureCanvasAgg is non-interactive")
-    warnings.filterwarnings("error", message="Glyph")  # a box in place of a letter
+    warnings.filterwarnings("error", message="Glyph")  # a box instead of a letter
     is_japanese = file.parent.name == "ja"
     space = {"__name__": "__main__"}
     _stand_in_for_ipython()
@@ -676,7 +676,7 @@ def execute(file: Path, last: str = "") -> None:
 
 
 def _stand_in_for_ipython() -> None:
-    """Where IPython is not installed: its `display`, which only prints."""
+    """If IPython is not installed: a `display` that only prints."""
     try:
         importlib.import_module("IPython.display")
     except ImportError:
@@ -685,9 +685,11 @@ def _stand_in_for_ipython() -> None:
         sys.modules["IPython.display"] = module
 
 
-def test_the_map_names_lessons_cells_and_files_that_exist():
-    text = (ROOT / "notebooks" / "README.md").read_text(encoding="utf-8")
-    assert re.findall(r"\]\(([^)]+)\)", text) == [lesson.name for lesson in LESSONS]
+@pytest.mark.parametrize("map_of_lessons", ["README.md", "README.ja.md"])
+def test_the_map_names_lessons_cells_and_files_that_exist(map_of_lessons):
+    text = (ROOT / "notebooks" / map_of_lessons).read_text(encoding="utf-8")
+    links = re.findall(r"\]\(((?:ja/)?\d\d_[^)]+)\)", text)
+    assert links == [f"{folder}{lesson.name}" for lesson in LESSONS for folder in ("", "ja/")]
     rows = [[part.strip() for part in line.strip("| ").split(" | ")] for line in text.splitlines()]
     rows = [row for row in rows if len(row) == 5 and re.fullmatch(r"\d\d", row[2])]
     assert len(rows) > 50 and {row[2] for row in rows} == {lesson.name[:2] for lesson in LESSONS}
@@ -700,11 +702,11 @@ def test_the_map_names_lessons_cells_and_files_that_exist():
         assert paths and all((ROOT / path).is_file() for path in paths), f"{idea}: {files}"
 
 
-def test_worked_numbers_of_the_slides_are_asserted():
+@pytest.mark.parametrize("map_of_lessons", ["README.md", "README.ja.md"])
+def test_worked_numbers_of_the_slides_are_asserted(map_of_lessons):
     """Each number of the table stands in an assertion of one of the cells that are named beside it."""
-    rows = re.findall(
-        r"^\| [^|]+ \| [^|]+ \| ([-\d._, ]+) \| (\d\d) \| ([^|]+) \|$", (ROOT / "notebooks" / "README.md").read_text(encoding="utf-8"), re.MULTILINE
-    )  # fmt: skip
+    text = (ROOT / "notebooks" / map_of_lessons).read_text(encoding="utf-8")
+    rows = re.findall(r"^\| [^|]+ \| [^|]+ \| ([-\d._, ]+) \| (\d\d) \| ([^|]+) \|$", text, re.MULTILINE)
     assert len(rows) == 20
     for numbers, lesson, ids in rows:
         (file,) = (ROOT / "notebooks").glob(f"{lesson}_*.ipynb")
@@ -718,14 +720,14 @@ def test_worked_numbers_of_the_slides_are_asserted():
 
 
 def test_what_colab_ships_satisfies_the_requirements():
-    """Installing there replaces nothing: each lower bound is at or below Colab's version; what is new to it is named here."""
+    """Installing there replaces nothing: each lower bound is at or below Colab's version; packages that are new there are named here."""
     from packaging.requirements import Requirement
 
     lines = (ROOT / "tests" / "colab_constraints.txt").read_text(encoding="utf-8").splitlines()
     shipped = dict(line.split("==") for line in lines if "==" in line)
     lines = (ROOT / "requirements.txt").read_text(encoding="utf-8").splitlines()
     needed = [Requirement(line.partition("#")[0]) for line in lines if line.partition("#")[0].strip()]
-    assert {need.name for need in needed} - set(shipped) <= {"pillow", "importlib_resources", "jinja2"}
+    assert {need.name for need in needed} - set(shipped) <= {"pillow", "importlib_resources", "jinja2", "babel"}
     for need in needed:
         if need.name in shipped:
             assert need.specifier.contains(shipped[need.name]), f"{need} replaces Colab's {shipped[need.name]}"
@@ -736,7 +738,7 @@ def test_what_colab_ships_satisfies_the_requirements():
 
 
 def in_colab(monkeypatch, folder: Path) -> Path:
-    """As in Colab, whose /content is a folder here; returns the folder pbl of the Drive."""
+    """Simulates Colab, with /content as a folder here; returns the folder pbl of the Drive."""
     colab = types.ModuleType("google.colab")
     colab.drive = types.SimpleNamespace(mount=lambda place: None)
     monkeypatch.setitem(sys.modules, "google.colab", colab)
@@ -748,7 +750,7 @@ def in_colab(monkeypatch, folder: Path) -> Path:
 
 
 def test_lessons_begin_with_one_cell_that_takes_an_address_or_a_zip(monkeypatch, tmp_path):
-    """The clone is not called like the package: `import pbl` beside it would find an empty folder."""
+    """The clone does not have the package's name: `import pbl` next to it would find an empty folder."""
     firsts = {}
     for file in NOTEBOOKS:
         if "pbl.zip" in file.read_text(encoding="utf-8") and not file.stem.startswith("run_colab"):

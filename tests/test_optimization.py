@@ -16,7 +16,7 @@ from pbl.diagnosis.signals import Signals
 from pbl.errors import InputError
 from pbl.training.optimization import build_loss, build_optimizer, build_schedule
 
-STEPS = 100  # an epoch
+STEPS = 100  # steps of an epoch
 
 
 def rate(step: int, **settings) -> float:
@@ -89,7 +89,7 @@ def test_what_does_not_fit_is_said(words, said):
 
 @pytest.mark.parametrize("decay_biases", [True, False])
 def test_weight_decay_may_leave_biases_and_normalisation_alone(decay_biases):
-    """Decoupled: each step takes rate * decay * weight off (Loshchilov and Hutter 2019, algorithm 1)."""
+    """Decoupled: each step subtracts rate * decay * weight (Loshchilov and Hutter 2019, algorithm 1)."""
     model = keras.Sequential([keras.Input((2,)), keras.layers.Dense(3), keras.layers.BatchNormalization()])
     for weight in model.trainable_weights:
         weight.assign(np.ones(weight.shape))
@@ -117,13 +117,13 @@ def test_a_papers_recipe_decays_weights_as_in_the_paper(file, decay):
         recipe.apply([0.0 * ours], [ours])
         in_the_loss.apply([2 * (decay / 2) * penalised], [penalised])  # the slope of L2(decay / 2)
         seen.append(np.log([float(ours), float(penalised), weight]))
-    shrunk = seen[-1] - seen[60]  # the momentum has to build up first
+    shrunk = seen[-1] - seen[60]  # the momentum must build up first
     assert shrunk[:2] == pytest.approx([shrunk[2]] * 2, rel=0.01)
 
 
 @pytest.mark.slow
 def test_mean_squared_error_is_trained_with_and_judged_in_nats(tmp_path):
-    """Its own numbers are in history.csv; the figure has the cross-entropy alone, and the kept epoch on its curve."""
+    """Its own numbers are in history.csv; the figure has only the cross-entropy, with the kept epoch on its curve."""
     run = pbl.train(
         Config(dataset="digits", model="mlp", epochs=3, loss="mean_squared_error", precision="float32"), folder=tmp_path
     )
@@ -141,7 +141,7 @@ def test_mean_squared_error_is_trained_with_and_judged_in_nats(tmp_path):
 
 
 def test_label_smoothing():
-    """Szegedy et al. 2016, section 7: of 10 classes and 0.1 the right one is 0.91, the others 0.01."""
+    """Szegedy et al. 2016, section 7: with 10 classes and 0.1 the right one is 0.91, the others 0.01."""
     loss = build_loss(Config(loss="categorical_crossentropy", label_smoothing=0.1))
     predicted = np.full((1, 10), 0.05, np.float32)
     predicted[0, 3] = 0.55

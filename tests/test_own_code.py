@@ -1,4 +1,4 @@
-"""A slip in a student's own code is told in one line, and its traceback kept; a bug of the package keeps its traceback."""
+"""A slip in a student's own code is reported in one line, and its traceback is kept; a bug of the package keeps its traceback."""
 
 import functools
 import os
@@ -19,7 +19,7 @@ from pbl.errors import InputError
 from pbl.models.slips import FILE, OwnCodeError, find_place, is_own, tell_slips
 from pbl.tasks.classification import check_outputs
 
-# What shows when the model is built, so that no training is needed to see it.
+# Slips that appear when the model is built, so that no training is needed.
 BUILT = [name for name, (_, settings, _) in SLIPS.items() if settings == OWN and "mine" in SLIPS[name][0]]
 LATE = "uint8_into_batch_normalisation layer_made_in_call python_if_on_a_tensor numpy_in_call keras_2_train_step test_step_that_fails".split()
 BUILT = [name for name in BUILT if name not in LATE and "model.compile" not in SLIPS[name][0]]
@@ -29,7 +29,7 @@ QUICK = "python_if_on_a_tensor one_hot_loss_of_numbers from_logits_after_softmax
 
 @pytest.fixture
 def write(tmp_path, monkeypatch):
-    """Writes an experiment file of a slip into the current folder."""
+    """Writes an experiment file with a slip into the current folder."""
     monkeypatch.chdir(tmp_path)
 
     def write_file(body: str, settings: str) -> str:
@@ -40,7 +40,7 @@ def write(tmp_path, monkeypatch):
 
 
 def check_line(said: str, wanted: str) -> None:
-    """One line with these words; where own code or Keras raised it, with a line of the file and a traceback that is there."""
+    """One line with these words; if own code or Keras raised it, with a line of the file and a traceback that exists."""
     assert said.count("\n") <= 1 and wanted in said, said
     if place := re.match(r"(?:pbl: )?mine\.py, line (\d+): ", said):
         source = Path("mine.py").read_text().splitlines()
@@ -73,7 +73,7 @@ def test_a_slip_is_found_by_a_dry_run(write, command, name):
 
 
 def test_a_slip_in_a_training_leaves_its_traceback_in_the_run(write, command):
-    """The run says how it ended; when it is taken up again, the old traceback is gone."""
+    """The run says how it ended; when it is resumed, the old traceback is removed."""
     broken = callback("def on_epoch_end(self, epoch, logs=None):\n    if epoch == 1:\n        print(logs['val_acc'])")
     status, said, error = command("train", write(broken, BACK))
     assert status == 2 and "Epoch 1" in said
@@ -105,7 +105,7 @@ def test_a_run_with_a_slip_that_shows_later_is_still_told_in_one_line(write, com
     for words in (
         ["evaluate", "runs/x/001", "--trust"],
         ["inspect", "runs/x/001"],
-    ):  # it was changed after the training
+    ):  # the file was changed after the training
         status, _, said = command(*words)
         assert status == 2 and said.count("\n") == 1, said
         assert "experiment.py, line 15: AttributeError: 'Mine' object has no attribute 'flatt'" in said
@@ -125,7 +125,7 @@ def test_whose_code_it_is():
     assert not any(map(is_own, (pbl.__file__, keras.__file__, functools.__file__, "<frozen importlib._bootstrap>")))
     assert find_place(callback) == (callback.__code__.co_filename, callback.__code__.co_firstlineno)
     assert find_place(pbl.models.mlp) is None and find_place(functools.partial(compiled)).line > 1
-    # Where no traceback can be kept the line does without.
+    # If no traceback can be kept, the line does not mention one.
     with pytest.raises(OwnCodeError) as error, tell_slips(Path("/proc/nowhere")):
         exec(compile("\n1 / 0", "/tmp/ipykernel_12/34.py", "exec"))
     assert str(error.value) == "a cell of the notebook, line 2: ZeroDivisionError: division by zero."
@@ -142,7 +142,7 @@ UNBUILT = {
 
 @pytest.mark.parametrize("kind", UNBUILT)
 def test_a_model_that_is_not_built_when_it_is_returned(write, tmp_path, kind):
-    """Keras builds it in the first `fit`; into a model without weights it would read none, and say nothing."""
+    """Keras builds it in the first `fit`; into a model without weights it would read nothing, without an error."""
     pbl.load_experiment(write(UNBUILT[kind], OWN))
     keras.utils.set_random_seed(1)
     one = pbl.models.build("mine", (8, 8, 1), 10)
@@ -172,7 +172,7 @@ def test_a_model_that_is_not_built_goes_through_all_commands(write, command, kin
 
 @pytest.mark.slow
 def test_a_processor_without_the_gradient_of_groups(write):
-    """TensorFlow has it by oneDNN alone; without, training and Grad-CAM end in its traceback."""
+    """TensorFlow has it only with oneDNN; without it, training and Grad-CAM would end in a traceback."""
     file = write(
         network("x = layers.Conv2D(8, 3, groups=2)(layers.Conv2D(4, 3)(images))\nx = layers.Flatten()(x)"), OWN
     )

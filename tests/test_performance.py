@@ -168,7 +168,7 @@ def own_head(dtype):
 
 
 def test_probabilities_are_float32(tmp_path, monkeypatch, capsys):
-    """Where the machine would take bfloat16 and a student's own model ends in it, float32 is taken, and said."""
+    """If the machine would use bfloat16 and a student's own model ends in it, float32 is used, and this is reported."""
     monkeypatch.setattr(
         performance, "choose_precision", lambda setting="auto": "mixed_bfloat16" if setting == "auto" else setting
     )

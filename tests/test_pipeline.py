@@ -1,4 +1,4 @@
-"""Batches: who is in them, in which order, altered how; the same whenever they are made again."""
+"""Batches: which images they have, in which order, and how they are altered; the same whenever they are made again."""
 
 import itertools
 import json
@@ -33,7 +33,7 @@ def assert_equal(one, other):
 
 @pytest.mark.parametrize("augmentation", [{"flip": True}, {"crop": 1}, {"flip": True, "crop": 1}])
 def test_held_out_images_never_appear_in_training(augmentation):
-    """By content, through five epochs of the real pipeline: what is left of an augmented image is undone first."""
+    """By content, through five epochs of the real pipeline; the augmentation of each image is undone first."""
     data = pbl.load_data("digits", augmentation=augmentation)
 
     def versions(image: np.ndarray) -> set[str]:
@@ -50,14 +50,14 @@ def test_held_out_images_never_appear_in_training(augmentation):
     for _ in range(5):
         epoch = [hash_image(image) for pixels, _ in batches(data.train) for image in pixels]
         assert len(epoch) == 1069 and set(epoch) <= possible
-        # Two digits moved apart may look alike; but none looks like a held-out image unless a training image does too.
+        # Two digits shifted differently may look alike; but none looks like a held-out image unless a training image does too.
         assert not set(epoch) & (held_out - possible)
         seen.append(epoch)
     assert seen[0] != seen[1] and len({content for epoch in seen for content in epoch}) > 1069
 
 
 def test_every_epoch_holds_every_training_image_once():
-    """With all augmentation on, by a mark that it does not touch: the place in the order, and the label beside it."""
+    """With all augmentation on, checked by a mark that it does not change: the place in the order, with its label."""
     data = pbl.load_data("digits", labels="one_hot", augmentation={"flip": True, "cutout": 2})
     images = data.images("train")
     for epoch in range(5):
@@ -228,7 +228,7 @@ def test_wrong_augmentation(augmentation, said):
 
 
 def test_groups_stay_on_one_side():
-    """By a pattern in the name or by a function; groups that share a picture go together; shares stay near."""
+    """By a pattern in the name or by a function; groups that share a picture are kept together; the shares stay close."""
     random = np.random.default_rng(0)
     images = random.integers(0, 256, (300, 6, 6), np.uint8)
     images[299] = images[0]  # patient 0 and patient 99 share a picture
@@ -247,7 +247,7 @@ def test_groups_stay_on_one_side():
     assert 80 <= counts["test"] <= 96 and 24 <= counts["val"] <= 36
     assert (
         len({name.split("/")[0] for name in pbl.load_data(source).images("val").names} & sides[0]) > 0
-    )  # without: they are torn
+    )  # without groups: they are separated
     with pytest.raises(InputError, match="is not found in the names of 300 of 300 images"):
         pbl.load_data(source, groups="nurse")
     with pytest.raises(InputError, match="not a regular expression"):
@@ -274,7 +274,7 @@ def test_folds_are_those_of_a_cross_validation():
     assert np.sum(sides, axis=0).tolist() == [1] * 100
     assert all(
         len({*side.reshape(25, 4).sum(axis=1)}) == 2 for side in sides
-    )  # a group is in it as a whole or not at all
+    )  # a group is in it completely or not at all
 
 
 def test_folds_are_of_one_size_though_the_classes_are_small():
@@ -313,7 +313,7 @@ OFFICIAL = {"kind": "official", "groups": False}
     ],
 )
 def test_how_a_split_was_made_is_stored_as_facts(settings, official, made_by, sentences):
-    """Which the sentences of runs of earlier versions say too; both are said in the words of these."""
+    """Sentences in runs of earlier versions say the same; both are shown in these words."""
     images, labels = np.random.default_rng(0).integers(0, 256, (90, 4, 4), np.uint8), np.arange(90) % 2
     source = from_arrays(images, labels, **dict.fromkeys(official, (images[:20], labels[:20])))
     held = pbl.load_data(source, **settings).split["made_by"]
@@ -349,7 +349,7 @@ def test_what_says_nothing_of_a_split_is_not_read(strange):
 @pytest.mark.parametrize("seed", range(4))
 def test_a_large_group_does_not_become_the_test_split(seed):
     labels = np.repeat([0, 1], 60)
-    groups = [f"{label}{max(0, n - 55) // 3}" for label in (0, 1) for n in range(60)]  # of 57 or so, and of few
+    groups = [f"{label}{max(0, n - 55) // 3}" for label in (0, 1) for n in range(60)]  # groups of about 57, and of few
     held = hold_out([f"{n:03}" for n in range(120)], labels, 0.3, seed, "test", groups)
     assert 0 < held.sum() <= 10
 

@@ -1,12 +1,12 @@
-"""Every builder beside an independent implementation in PyTorch: torchvision's, timm's, or one written here from the paper.
+"""Every builder compared with an independent implementation in PyTorch: torchvision's, timm's, or one written here from the paper.
 
-The weights of the one are copied into the other, and both are shown the same images: the probabilities agree to 1e-5. All but
+The weights of one are copied into the other, and both get the same images: the probabilities agree to 1e-5. Everything except
 the last layer is computed in float64, so that rounding cannot hide a small mistake. Needs the extra `references` of
-pyproject.toml; left out where it is not installed, and run in the nightly form.
+pyproject.toml; skipped if it is not installed, and run in the nightly form.
 
-The images are 33 pixels wide: 33, 17, 9, 5, 3 are odd, and of odd maps TensorFlow's "same" padding takes as much from either
-side as PyTorch's. Of even ones it takes less from the left: that difference is named in the builders' docstrings. What else
-differs on purpose is changed in the reference, where it stands beside the change.
+The images are 33 pixels wide: 33, 17, 9, 5, 3 are odd, and for odd maps TensorFlow's "same" padding takes the same amount from either
+side as PyTorch's. For even ones it takes less from the left: that difference is named in the builders' docstrings. Everything else that
+differs on purpose is changed in the reference, with a comment next to the change.
 """
 
 import re
@@ -43,7 +43,7 @@ def double_precision():
 
 
 class ChannelsLast(nn.Module):
-    """Flattens as Keras does: the channels of one place stand together."""
+    """Flattens as Keras does: the channels of one place are together."""
 
     def forward(self, x):
         return x.permute(0, 2, 3, 1).flatten(1)
@@ -125,7 +125,7 @@ def vgg(name: str) -> nn.Module:
     model.classifier[0] = nn.Linear(512, 4096)
     for layer in list(model.features):
         if isinstance(layer, nn.Conv2d) and name.endswith("bn"):
-            layer.bias = None  # batch normalisation would take it off again
+            layer.bias = None  # batch normalisation would remove it again
     return model
 
 
@@ -210,7 +210,7 @@ def efficientnet(name: str) -> nn.Module:
     return timm.create_model(name, num_classes=CLASSES, drop_rate=0.0)
 
 
-# Of each builder: the reference, the options with which the two are the same, and the images' side.
+# For each builder: the reference, the options with which the two are the same, and the images' side.
 SMALL_BLOCKS = {"20": 3, "32": 5, "44": 7, "56": 9, "110": 18}
 CASES = {
     "softmax_regression": [(lambda: nn.Sequential(ChannelsLast(), nn.Linear(33 * 33 * 3, CLASSES)), {}, SIDE)],
@@ -249,7 +249,7 @@ CASES = {
 
 
 def preprocess(name: str, images: np.ndarray) -> np.ndarray:
-    """What the builders' docstrings say of the pixels; Keras's Rescaling rounds its factor to float32, which 101 layers show."""
+    """What the builders' docstrings say about the pixels; Keras's Rescaling rounds its factor to float32, which 101 layers show."""
     to_one, to_two = float(np.float32(1 / 255)), float(np.float32(1 / 127.5))
     if name.startswith("vgg") and name != "vgg_small":
         return (images - np.array([123.68, 116.779, 103.939])) / 58
@@ -260,15 +260,15 @@ def preprocess(name: str, images: np.ndarray) -> np.ndarray:
 
 
 def in_order(model: keras.Model) -> list[keras.Layer]:
-    """A model's layers that have weights of their own, as they were made: Keras numbers the names of each kind."""
+    """A model's layers that have their own weights, in the order in which they were made: Keras numbers the names of each kind."""
     kinds = (keras.layers.Conv2D, keras.layers.DepthwiseConv2D, keras.layers.Dense, keras.layers.BatchNormalization)
     found = [layer for layer in flatten_layers(model) if isinstance(layer, kinds)]
-    if isinstance(model, models.senet154.__globals__["SENet"]):  # whose projections are made last
+    if isinstance(model, models.senet154.__globals__["SENet"]):  # its projections are made last
         blocks = [[*block.branch, block.gate, *([block.project] if block.project else [])] for block in model.blocks]
         parts = [*model.stem, *(part for block in blocks for part in block)]
         inner = {"ConvBN": ("convolution", "normalization"), "SqueezeExcite": ("reduce", "excite")}
         return [getattr(part, name) for part in parts for name in inner[type(part).__name__]] + [model.classify]
-    if model.name.endswith("_transfer"):  # a chain, in whose names there are no numbers
+    if model.name.endswith("_transfer"):  # a chain, whose names have no numbers
         return [layer for layer in [*find_backbone(model).layers, model.layers[-1]] if isinstance(layer, kinds)]
     return sorted(found, key=lambda layer: int((re.search(r"_(\d+)$", layer.name) or [0, 0])[1]))
 
@@ -376,7 +376,7 @@ def test_outputs(name, case):
     torch.manual_seed(0)
     theirs = make().double()
     ours = models.build(name, (side, side, 3), CLASSES, **options)
-    # Twice: copying sets the references' epsilon, which is among what the averages are made with.
+    # Twice: copying sets the references' epsilon, on which the averages depend.
     (copy_transformer if name.startswith("vit") else copy_weights)(theirs, ours)
     make_random(theirs, pixels)
     (copy_transformer if name.startswith("vit") else copy_weights)(theirs, ours)
@@ -384,7 +384,7 @@ def test_outputs(name, case):
         expected = torch.softmax(theirs(pixels), 1).numpy()
     assert (
         expected.std(axis=0).mean() + expected.std(axis=1).mean() > 0.05 and expected.max() < 0.999
-    )  # they say something
+    )  # the probabilities differ enough to mean something
     np.testing.assert_allclose(ours.predict(images, verbose=0), expected, atol=1e-5)
 
 

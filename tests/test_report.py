@@ -1,4 +1,4 @@
-"""The page of a run: what stands on it, what a stranger's run cannot do, and how a browser shows and prints it."""
+"""The page of a run: its content, what a stranger's run cannot do, and how a browser shows and prints it."""
 
 import base64
 import html
@@ -73,7 +73,7 @@ METRICS = {
 
 
 def make_signals(accuracy: float = 0.75) -> Signals:
-    """Three epochs of a network that knows its training images, and so much of validation."""
+    """Three epochs of a network that knows its training images, and validation with this accuracy."""
     labels = np.arange(120) % 3
     made = Signals(
         {"num_classes": 3, "train_counts": [300, 290, 10], "val_counts": [60, 59, 1], "steps_per_epoch": 10, "model": "mlp"},
@@ -93,9 +93,9 @@ def make_run(folder: Path, name: str = "photos", classes: list[str] = CLASSES, *
 
     Args:
         folder: Where runs are kept.
-        name: Of the experiment.
+        name: Name of the experiment.
         classes: Names of the three classes.
-        **changes: Of a file, by its name without ending: what is different in it; None: there is no such file.
+        **changes: Changes in a file, by its name without extension; None: there is no such file.
     """
     path = folder / name / "001"
     (path / "figures").mkdir(parents=True)
@@ -147,7 +147,7 @@ def make_run(folder: Path, name: str = "photos", classes: list[str] = CLASSES, *
     for number, stem in enumerate(
         ["learning_curves", "zebra <b>", "confusion_matrix_test", "filters", "mistakes_test", "mistakes_val", "reliability_val", "confusion_matrix_val"]
     ):  # fmt: skip
-        # A picture with a frame: of a cut one an edge would be missing.
+        # A picture with a frame: if it were cut, an edge would be missing.
         pixels = np.full((300, 900 if stem in ("learning_curves", "filters") else 320, 3), 200 - 10 * number, np.uint8)
         pixels[[0, -1]] = pixels[:, [0, -1]] = 0
         Image.fromarray(pixels).save(path / "figures" / f"{stem}.png")
@@ -155,7 +155,7 @@ def make_run(folder: Path, name: str = "photos", classes: list[str] = CLASSES, *
 
 
 class Page(HTMLParser):
-    """A page taken apart: its elements with their attributes, and its text; ill-nested elements are an error."""
+    """A parsed page: its elements with their attributes, and its text; ill-nested elements are an error."""
 
     def __init__(self, file: Path):
         super().__init__(convert_charrefs=True)
@@ -185,7 +185,7 @@ def page_of(run: Path, language: str = "en") -> Page:
     return Page(write_report(run, language=language).file)
 
 
-# What stands on the page
+# The content of the page
 
 
 @pytest.mark.parametrize("language", ["en", "ja"])
@@ -206,7 +206,7 @@ def test_all_that_a_run_holds_is_on_the_page(tmp_path, language):
         "ja": ["過学習（訓練と検証の差）", "次の実験 1", "テストデータを 2 回使いました", "定義なし", "適合率は定義されません", "再現率は定義されません", "2.0 時間", "あり（実行したコード", "要確認: クラス不均衡", "'cat' は 300 枚、'fox' は 10 枚だけ", "公式の分割", "このうち 4 枚は訓練画像にも", "1 回（エポック 2）", "同じグループの画像は分けません"],
     }  # fmt: skip
     assert [text for text in said[language] if text not in page.text] == []
-    # Wherever the test split is shown, its uses stand too: headline, all classes, class by class, pictures.
+    # Wherever the test split is shown, its uses are shown too: headline, all classes, class by class, pictures.
     assert page.text.count(said[language][2]) == 4
 
     assert page.all("html")[0]["lang"] == language and page.all("title") and page.source.startswith("<!DOCTYPE html>")
@@ -218,7 +218,7 @@ def test_all_that_a_run_holds_is_on_the_page(tmp_path, language):
     levels = [int(tag[1]) for tag, _ in page.elements if re.fullmatch("h[1-6]", tag)]
     assert levels[0] == 1 and levels.count(1) == 1 and all(after <= before + 1 for before, after in pairwise(levels))
     assert all(cell.get("scope") in ("col", "row") for cell in page.all("th")) and page.all("table")
-    # Nothing is fetched, nothing runs.
+    # Nothing is downloaded, nothing runs.
     assert not {"script", "link", "iframe", "object", "form"} & {tag for tag, _ in page.elements}
     assert not re.search(r"https?://|url\(|@import", page.source)
 
@@ -233,7 +233,7 @@ def test_how_the_split_was_made_is_read_as_facts_and_as_a_sentence(tmp_path, lan
     assert page_of(run, language).text == page.text
     expected = {"en": "15% of the images that are not test, chosen by their content; groups stay together", "ja": "テスト以外の画像の 15%（画像の内容によって選択）"}  # fmt: skip
     assert expected[language] in page.text
-    for strange in ({"kind": "share"}, 7, ["official"]):  # is passed over
+    for strange in ({"kind": "share"}, 7, ["official"]):  # is ignored
         (run / "split.json").write_text(json.dumps({**split, "made_by": {"val": strange}}), encoding="utf-8")
         assert expected[language] not in page_of(run, language).text
 
@@ -251,7 +251,7 @@ def caption_of(stem: str, language: str) -> str:
 
 
 def test_what_a_stranger_wrote_is_shown_and_does_nothing(tmp_path):
-    """Names, values and findings that are markup, templates, formats, endless, or turn the direction of the text."""
+    """Names, values and findings that are markup, templates, formats, very long, or change the direction of the text."""
     long = "x" * 10_000
     classes = [FOREIGN, "{name.__class__}", long]
     text = {"status": FOREIGN, "reason": FOREIGN, "started": FOREIGN, "command": FOREIGN, "versions": {FOREIGN: FOREIGN}, "devices": [FOREIGN], "precision": FOREIGN, "seconds": {FOREIGN: 1.0}, "git": {"commit": FOREIGN}}  # fmt: skip
@@ -278,7 +278,7 @@ def test_what_a_stranger_wrote_is_shown_and_does_nothing(tmp_path):
     plain = make_run(tmp_path / "plain")
     for language in ("en", "ja"):
         page, expected = page_of(run, language), page_of(plain, language)
-        # The very elements of ours, with attributes of ours: nothing that was written has become one.
+        # Exactly our own elements with our own attributes: nothing that a stranger wrote has become one.
         assert {tag for tag, _ in page.elements} <= {tag for tag, _ in expected.elements}
         ours = {name for _, attributes in expected.elements for name in attributes}
         assert {name for _, attributes in page.elements for name in attributes} <= ours
@@ -297,7 +297,7 @@ def test_what_a_stranger_wrote_is_shown_and_does_nothing(tmp_path):
 
 
 def damage(run: Path, name: str, content: object) -> None:
-    """Puts something else in place of a file."""
+    """Replaces a file by something else."""
     file = run / name
     file.unlink(missing_ok=True)
     if content == "link":
@@ -386,7 +386,7 @@ def test_what_is_missing_is_named_with_the_command_that_makes_it(tmp_path, name)
     line = f"{sentence} python -m pbl {command.format(run=run)}"
     assert line not in page_of(run).text
     (run / name).unlink()
-    if name == "best.weights.h5":  # it comes with the metrics
+    if name == "best.weights.h5":  # it is written together with the metrics
         (run / "metrics_val.json").unlink()
     assert line in page_of(run).text
 
@@ -500,7 +500,7 @@ def test_it_takes_a_moment_and_no_tensorflow(tmp_path):
 FLAGS = "--headless --no-sandbox --disable-gpu --disable-quic --no-first-run --disable-background-networking --disable-component-update --disable-sync"
 needs_browser = pytest.mark.skipif(CHROMIUM is None, reason="needs Chromium or Chrome, which is not installed")
 
-# Looks at pages in frames of a given width, since a window is never narrower than some 500 pixels.
+# Looks at pages in frames of a given width, since a window is never narrower than about 500 pixels.
 LOOK = """
 <script>
 addEventListener("load", () => {
@@ -562,19 +562,19 @@ def test_a_browser_shows_it_whole_at_any_width(tmp_path):
         assert one["needs"] <= one["has"] <= one["width"] and not one["out"], one
         assert len(one["pictures"]) == 8 and all(width > 0 for width in one["pictures"])
         assert one["pale"] == [] and one["scripts"] == 0 and one["said"] > 1000
-    assert any(one["scrolls"] for one in seen if one["width"] == 400)  # tables, each in its box
+    assert any(one["scrolls"] for one in seen if one["width"] == 400)  # tables scroll, each in its box
 
 
 @needs_browser
 def test_the_look_itself_finds_faults(tmp_path):
-    """What is wider than the page, a broken picture and pale text are seen; or the test above could not fail."""
+    """Elements wider than the page, a broken picture and pale text are noticed; otherwise the test above could not fail."""
     page = '<!DOCTYPE html><html lang="en"><p style="width:2000px;color:#999">pale</p><img src="data:image/png;base64,AAAA" alt=""></html>'
     (seen,) = look_at(tmp_path, [page], (400,))
     assert seen["needs"] > 400 and seen["out"] and seen["pictures"] == [0] and seen["pale"] == ["P: pale"]
 
 
 def pages_of(pdf: bytes) -> list[tuple[tuple[float, float], int, int]]:
-    """Of each page its size in points, how many texts it sets and how many pictures it draws."""
+    """For each page its size in points, the number of texts and the number of pictures."""
     objects = {int(number): body for number, body in re.findall(rb"(\d+) 0 obj\b(.*?)endobj", pdf, re.DOTALL)}
     found = []
     for body in objects.values():
@@ -612,7 +612,7 @@ def test_it_prints_on_a4(tmp_path, language):
 
 
 class Sections(HTMLParser):
-    """Of each element that has an id: the text, the pictures and the links in it; and all links of the page, each with its sentence and text."""
+    """For each element with an id: its text, pictures and links; and all links of the page, each with its sentence and text."""
 
     def __init__(self, source: str):
         super().__init__()
@@ -673,9 +673,9 @@ def test_each_number_of_mistakes_leads_to_its_images(trained_run, tmp_path, lang
             for place, picture in zip(surest, section["pictures"], strict=True):
                 np.testing.assert_array_equal(pixels_of(picture), images[saved.hashes[place]][..., 0])
     assert sum(bool(page.ids[target[1:]]["pictures"]) for target, *_ in leading) == min(24, len(leading))
-    assert {target[1:] for target, *_ in page.links} <= set(page.ids)  # also back, and of the contents
+    assert {target[1:] for target, *_ in page.links} <= set(page.ids)  # links back and in the contents too
 
-    # What an earlier version, or a stranger, left in place of the images: then the names alone.
+    # If an earlier version, or a stranger, left something else instead of the images: only the names.
     with np.load(run.path / "predictions_val.npz") as arrays:
         arrays = dict(arrays)
     small = arrays.pop("small_images")
@@ -694,7 +694,7 @@ def test_each_number_of_mistakes_leads_to_its_images(trained_run, tmp_path, lang
 
 
 def test_of_many_classes_the_pairs_that_the_page_shows_lead_to_images(tmp_path):
-    """And the page stays small, whatever the images: 24 pairs of 6, of 48 pixels a side."""
+    """And the page stays small, whatever the images: 24 pairs with 6 images, 48 pixels a side."""
     names, random = [f"class {number}" for number in range(30)], np.random.default_rng(0)
     labels = np.arange(3000) % 30
     probabilities = random.dirichlet(np.ones(30), 3000).astype(np.float32)

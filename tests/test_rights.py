@@ -1,4 +1,4 @@
-"""What may not be read: one line that names it, and nothing half-written."""
+"""Files without permission to read: one line that names each, and nothing half-written."""
 
 import ctypes
 import os
@@ -12,7 +12,7 @@ from PIL import Image
 
 @pytest.fixture
 def bounded_by_rights():
-    """Makes root, who may read everything, as bound by the rights of files as other people are; who is not root is so already."""
+    """Makes root, who may read everything, subject to file permissions like other users; other users already are."""
     if os.geteuid():
         yield
         return
@@ -30,7 +30,7 @@ def bounded_by_rights():
 
 @pytest.fixture
 def forbid(bounded_by_rights):
-    """Takes all rights from a file or folder, and gives them back in the end."""
+    """Takes all permissions from a file or folder, and restores them at the end."""
     taken = []
 
     def take(path: Path) -> Path:
@@ -54,7 +54,7 @@ def forbid(bounded_by_rights):
 )
 @pytest.mark.parametrize("where", ["it", "a folder in it"])
 def test_a_folder_of_prepared_sets_that_may_not_be_read(tmp_path, command, monkeypatch, forbid, words, where):
-    """One line that names the folder, and not a word of a download; a folder of one's own is looked at all the same."""
+    """One line that names the folder, and not a word of a download; the user's own folder is still read."""
     monkeypatch.chdir(tmp_path)
     folder = forbid(make_folder(tmp_path / "locked")) / ("" if where == "it" else "sets")
     monkeypatch.setenv("TFDS_DATA_DIR", str(folder))

@@ -14,6 +14,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from pbl import __version__
 from pbl.config import Config, as_word, flatten, parse_overrides
 from pbl.errors import InputError
 from pbl.runs import Run, find_unfinished, load_run, reserve_run, start_run
@@ -69,12 +70,13 @@ def test_the_copy_of_the_settings_is_exact(tmp_path):
     config = Config(experiment="x", seed=0, model_options={"widths": [3]}, image_size=8)
     run = load_run(start_run(config, tmp_path).path)
     assert run.config == config
-    # Without an experiment file one is written that says the same.
+    # Without an experiment file, one with the same settings is written.
     from pbl.config import run_experiment_file
 
     assert run_experiment_file(run.path / "experiment.py").config.model_dump() == config.model_dump()
     environment = run.environment
     assert environment["status"] == "running" and environment["versions"]["keras"] and environment["command"]
+    assert environment["versions"]["pbl"] == __version__
 
 
 def test_lock(tmp_path, monkeypatch):
@@ -85,7 +87,7 @@ def test_lock(tmp_path, monkeypatch):
         lock = json.loads((run.path / "lock.json").read_text())
     assert not run.is_live and not (run.path / "lock.json").exists()
 
-    # A dead process's lock holds nothing up, nor does one whose machine was not heard of for long.
+    # A dead process's lock blocks nothing, nor does one whose machine has been silent for long.
     for change, live in [
         ({}, False),
         ({"host": "elsewhere", "pid": 1}, True),
@@ -96,7 +98,7 @@ def test_lock(tmp_path, monkeypatch):
     (run.path / "lock.json").write_text("{")
     assert not run.is_live
 
-    # A Drive that knows no locks: there the process tells.
+    # A Drive without locks: there the process decides.
     monkeypatch.setattr(locks, "CAN_LOCK", False)
     ended = subprocess.Popen([sys.executable, "-c", ""])
     ended.wait()
@@ -144,7 +146,7 @@ def test_a_lock_that_was_taken_over_is_not_taken_away(tmp_path, monkeypatch):
         for _ in range(500):
             if run.is_lock_lost:
                 break
-            write_json(run.path / "lock.json", taken)  # again: a beat may just have been under way
+            write_json(run.path / "lock.json", taken)  # again: a heartbeat may just have been written
             time.sleep(0.01)
         assert run.is_lock_lost
     assert json.loads((run.path / "lock.json").read_text()) == taken
@@ -155,7 +157,7 @@ def test_an_unfinished_run_of_the_same_settings_is_found_and_locked_once(tmp_pat
     run = start_run(config, tmp_path)
     assert find_unfinished(config, tmp_path).path == run.path
     assert find_unfinished(config.replace(epochs=2), tmp_path) is None
-    assert find_unfinished(config.replace(max_minutes=3), tmp_path).path == run.path  # which changes no result
+    assert find_unfinished(config.replace(max_minutes=3), tmp_path).path == run.path  # a setting that changes no result
     with run.lock(), pytest.raises(InputError, match=rf"is being trained now, by process {os.getpid()}"):
         find_unfinished(config, tmp_path).lock().__enter__()
     run.update_environment(status="finished")
@@ -163,7 +165,7 @@ def test_an_unfinished_run_of_the_same_settings_is_found_and_locked_once(tmp_pat
 
 
 def test_a_run_is_reserved_by_one_process_alone(tmp_path):
-    """The lower number stays: a process that came at the same moment takes its own folder away."""
+    """The lower number is kept: a process that came at the same moment removes its own folder."""
     config = Config(experiment="x")
     first = start_run(config, tmp_path)
     with first.lock(), pytest.raises(InUse, match=r"x/001 is being trained now"):
@@ -203,7 +205,7 @@ def test_what_is_no_run(tmp_path, monkeypatch):
 
 
 def test_a_lock_of_another_machine_is_watched_not_believed(tmp_path, monkeypatch):
-    """Its clock may be a day ahead, or behind: only a lock that changes is a process that trains."""
+    """Its clock may be a day ahead, or behind: only a lock that changes shows a process that trains."""
     monkeypatch.setattr(locks, "LOCK_EXPIRES_SECONDS", 0.3)
     run, now = start_run(Config(), tmp_path), time.time()
     file = run.path / "lock.json"
@@ -230,7 +232,7 @@ def test_a_lock_of_another_machine_is_watched_not_believed(tmp_path, monkeypatch
 
 
 def test_left_overs_of_processes_that_are_gone_are_swept(tmp_path):
-    """By the next command that opens the run or writes there; what a process that lives writes now is left alone."""
+    """By the next command that opens the run or writes there; what a living process is writing is not touched."""
     run, ended = start_run(Config(experiment="x"), tmp_path), subprocess.Popen([sys.executable, "-c", ""])
     ended.wait()
     machine = storage._MACHINE
@@ -250,7 +252,7 @@ def test_left_overs_of_processes_that_are_gone_are_swept(tmp_path):
 
 @pytest.mark.parametrize("number", [errno.EIO, errno.ESTALE, errno.ENOTCONN, errno.EACCES])
 def test_what_cannot_be_read_now_is_not_called_damaged(tmp_path, monkeypatch, number):
-    """Read again for a moment; then the line says so, and never advises to train anew."""
+    """Reading is repeated for a moment; then the line says so, and never advises training again."""
     monkeypatch.setattr(time, "sleep", lambda seconds: None)
     monkeypatch.setattr(storage._waiting, "was_in_vain", -1e9, raising=False)
     run = start_run(Config(), tmp_path)
@@ -320,12 +322,12 @@ def test_environment_names_the_commit(tmp_path):
     ("failures", "tries", "said"),
     [
         ([errno.EIO, errno.ENOTCONN], 3, None),  # a Drive that fails for a moment
-        ([errno.EIO] * 9, 7, "Input/output error"),  # and one that is gone
-        ([errno.ENOSPC], 1, "No space left on device"),  # which waiting does not mend
+        ([errno.EIO] * 9, 7, "Input/output error"),  # and one that has gone
+        ([errno.ENOSPC], 1, "No space left on device"),  # waiting does not help
     ],
 )
 def test_a_drive_that_fails(tmp_path, monkeypatch, failures, tries, said):
-    """What lies on a network folder is written locally first, then copied; what fails for a moment is tried again."""
+    """Files on a network folder are written locally first, then copied; what fails for a moment is tried again."""
     monkeypatch.setattr(storage, "is_remote", lambda folder: True)
     monkeypatch.setattr(storage._waiting, "was_in_vain", -1e9, raising=False)
     monkeypatch.setattr(time, "sleep", lambda seconds: None)
@@ -377,7 +379,7 @@ def test_predictions_are_read(tmp_path):
     hashes, labels, correct = saved.by_content()
     assert [letters[0] for letters in hashes] == ["a", "b", "c"]
     assert labels.tolist() == [0, 1, 1] and correct.tolist() == [True, False, True]
-    # Of the first versions, and of a training that diverged.
+    # From the first versions, and from a training that diverged.
     old = {**WHOLE, "probabilities": np.full((3, 2), np.nan, np.float32)}
     np.savez(tmp_path / "predictions_test.npz", **{name: old[name] for name in ("labels", "probabilities", "hashes")})
     saved = Run(tmp_path).read_predictions("test")

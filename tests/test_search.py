@@ -1,4 +1,4 @@
-"""The search for settings: spaces, studies that are cut off and shared, pruned runs, and workers on one folder of runs."""
+"""The search for settings: spaces, studies that are interrupted and shared, pruned runs, and workers on one folder of runs."""
 
 import json
 import os
@@ -32,7 +32,7 @@ def study():
 
 
 def start(*words: object, **environment: str) -> subprocess.Popen:
-    """A process of its own that gives a command."""
+    """Starts a command in a separate process."""
     root = str(Path(pbl.__file__).parent.parent)
     environment = {**os.environ, "PYTHONPATH": root, "TF_CPP_MIN_LOG_LEVEL": "3", **environment}
     return subprocess.Popen(
@@ -48,7 +48,7 @@ def start(*words: object, **environment: str) -> subprocess.Popen:
         (
             "learning_rate=1..2",
             {"learning_rate": Range(1.0, 2.0, False, False)},
-        ),  # a real number, however it is written
+        ),  # a real number, in any notation
         ("batch_size=log:16..256", {"batch_size": Range(16, 256, True, True)}),
         ("batch_size=1e1..64", {"batch_size": Range(10, 64, False, True)}),
         ("model_options.dropout=0..0.5", {"model_options.dropout": Range(0.0, 0.5, False, False)}),
@@ -97,7 +97,7 @@ WRONG = [
     ("optimizer=sgd,adam optimizer=sgd,adamw", "is given twice"),
     ("optimizer=sgd", "has one value"),
     ("optimizer=sgd,adamm", "No optimizer is called 'adamm'"),
-    ("optimizer=sgd,adam optimizer_options.momentum=0..0.9", "momentum"),  # which adam has not
+    ("optimizer=sgd,adam optimizer_options.momentum=0..0.9", "momentum"),  # adam does not have it
     ("model_options.dropot=0..0.5", "Did you mean 'dropout'?"),
     ("dropout=0..0.5", "model_options.dropout=0.5"),
     ("seed=0..9", "seed is not searched"),
@@ -122,7 +122,7 @@ def test_wrong_spaces_are_told_in_one_line(text, said):
         (["--search", "batch_size=16..19", "--trials", "5"], "The space has 4 settings, and 5 trials are enough"),
         (["--search", SPACE, "--seeds", "2"], "Give one of --sweep"),
         (["--trials", "5"], "are for --search"),
-        (["--workers", "2"], "--workers is for several runs"),
+        (["--workers", "2"], "--workers and --engine are for several runs"),
         (["--seeds", "2", "--workers", "0"], "--workers 0: give the number"),
         (["--search", "learning_rate=log:0..1"], "there is no logarithm of 0"),
     ],
@@ -141,7 +141,7 @@ def test_without_optuna_one_line_says_what_to_install(command, tmp_path, monkeyp
 
 
 def check_whole(folder: Path, trials: int) -> pd.DataFrame:
-    """Each trial has ended, has one run, and its score is that of the run's files; no two trials trained one setting each."""
+    """Each trial has ended, has one run, and its score is that of the run's files; no two trials trained the same setting."""
     table = pd.read_csv(folder / "s" / "search.csv")
     assert table["trial"].tolist() == list(range(1, trials + 1)) and set(table["status"]) <= {"finished", "pruned"}
     configs = [json.loads(file.read_text()) for file in (folder / "s").glob("*/config.json")]
@@ -180,7 +180,7 @@ def test_a_search_tells_its_bias_and_goes_on(study, command, tmp_path):
     )
     pictures = {file.name for file in (tmp_path / "s").glob("*.png")}
     assert {"search_history.png", "search_slices.png"} <= pictures <= {f"search_{name}.png" for name in ("history", "slices", "importance")}  # fmt: skip
-    status, out, _ = command(*words, "--trials", "5")  # one more, of the same study
+    status, out, _ = command(*words, "--trials", "5")  # one more trial of the same study
     assert status == 0 and out.count("Trial 5 of 5") == 1 and "Trial 4 of" not in out
     assert check_whole(tmp_path, 5).iloc[:4].drop(columns="run").equals(first.drop(columns="run"))
     held = {file: file.read_bytes() for file in (tmp_path / "s").glob("search*.*") if file.suffix != ".png"}
@@ -256,7 +256,7 @@ def test_a_failed_trial_is_kept_and_three_at_the_start_end_the_search(study, tmp
 
 @pytest.mark.slow
 def test_a_study_killed_at_ten_moments_loses_no_trial_and_counts_none_twice(study, tmp_path):
-    """Each time at another moment after it has begun to work: while it proposes, trains, judges, ends."""
+    """Each time at another moment after it has started to work: while it proposes, trains, evaluates, ends."""
     words = ("train", *SMALL, "epochs=2", "--search", SPACE, "--trials", "6", "--runs", tmp_path)
     killed = 0
     for moment in range(10):
@@ -289,13 +289,16 @@ def test_two_processes_share_a_study(study, tmp_path):
 
 
 @pytest.mark.slow
-def test_workers_do_a_sweep_and_the_death_of_one_costs_nothing(tmp_path):
+@pytest.mark.parametrize("engine", ["processes", pytest.param("ray", marks=pytest.mark.nightly)])
+def test_workers_do_a_sweep_and_the_death_of_one_costs_nothing(tmp_path, engine):
     """Of two workers one is killed; the table is that of one process, and each run's result to the bit."""
+    if engine == "ray":
+        pytest.importorskip("ray", reason="Ray is not installed: pip install ray")
     words = ("train", *SMALL, "epochs=2", "--sweep", "learning_rate=0.1,0.03,0.01,0.003")
     threads = dict.fromkeys(("TF_NUM_INTRAOP_THREADS", "TF_NUM_INTEROP_THREADS", "OMP_NUM_THREADS"), "1")
     alone = start(*words, "--runs", tmp_path / "alone", **threads)
     assert alone.wait(timeout=600) == 0
-    process = start(*words, "--runs", tmp_path / "two", "--workers", "2", **threads)
+    process = start(*words, "--runs", tmp_path / "two", "--workers", "2", "--engine", engine, **threads)
     while not (locks := list((tmp_path / "two" / "s").glob("*/history.csv"))):
         assert process.poll() is None
         time.sleep(0.05)
@@ -305,7 +308,7 @@ def test_workers_do_a_sweep_and_the_death_of_one_costs_nothing(tmp_path):
     said, _ = process.communicate(timeout=600)
     assert process.returncode == 0, said
     assert re.search(r"^1\| ", said, re.M) and re.search(r"^2\| ", said, re.M)
-    assert lock is None or "was killed (signal 9)" in said
+    assert lock is None or engine == "ray" or "was killed (signal 9)" in said
     tables = [pd.read_csv(next((tmp_path / where / "s").glob("sweep*.csv"))) for where in ("alone", "two")]
     one, two = (table.drop(columns=["run", "seconds"]) for table in tables)
     assert (
@@ -316,6 +319,14 @@ def test_workers_do_a_sweep_and_the_death_of_one_costs_nothing(tmp_path):
     for ours, theirs in zip(*(table["run"] for table in tables), strict=True):
         weights = [pbl.load_model(path).get_weights() for path in (ours, theirs)]
         assert all((a == b).all() for a, b in zip(*weights, strict=True))
+
+
+def test_without_ray_one_line_says_what_to_install(command, monkeypatch, tmp_path):
+    monkeypatch.setitem(sys.modules, "ray", None)
+    words = ("train", *SMALL, "--seeds", "2", "--engine", "ray", "--runs", tmp_path)
+    status, said, error = command(*words)
+    assert (status, said, error) == (2, "", "pbl: --engine ray needs Ray, which is not installed: pip install ray\n")
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_the_machine_is_shared_out(monkeypatch):
@@ -330,11 +341,11 @@ def test_the_machine_is_shared_out(monkeypatch):
 
 
 def test_a_run_that_ends_while_another_process_looks_for_it_is_not_trained_twice(tmp_path, monkeypatch):
-    """Between the look for finished runs and the look for unfinished ones; and between that and the lock."""
+    """Between the search for finished runs and the search for unfinished ones; and between that and the lock."""
     config = Config(model="mlp", model_options={"widths": [8]}, experiment="s", epochs=1)
     run = pbl.train(config, folder=tmp_path)
     told = []
-    looks, find = [None], sweep.find_finished  # what was seen the first time, and then what there is
+    looks, find = [None], sweep.find_finished  # the result of the first search, and then the current one
     monkeypatch.setattr(sweep, "find_finished", lambda *arguments: looks.pop() if looks else find(*arguments))
     ((_, found, reason),) = list(sweep.train_each([({}, config)], tmp_path, told.append))
     assert found.path == run.path and not reason and "was trained by another process meanwhile" in " ".join(told)
@@ -347,4 +358,4 @@ def test_a_run_that_ends_while_another_process_looks_for_it_is_not_trained_twice
         pbl.train(config, folder=tmp_path)
     assert pbl.load_run(run.path).environment == before
     monkeypatch.undo()
-    assert pbl.train(config, folder=tmp_path).path.name == "002"  # whoever gives the command twice wants two
+    assert pbl.train(config, folder=tmp_path).path.name == "002"  # a user who gives the command twice wants two runs

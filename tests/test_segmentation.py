@@ -1,4 +1,4 @@
-"""Masks: how they are read and moved, what they are worth (by references that are a few lines each), and what learns them."""
+"""Masks: how they are read and moved, how they are scored (against references of a few lines each), and the networks that learn them."""
 
 import json
 import shutil
@@ -39,7 +39,7 @@ from pbl.training.trials import find_learning_rate, memorise
 
 
 def draw_masks(seed: int) -> tuple[np.ndarray, np.ndarray, list[str]]:
-    """Two stacks of masks of 2 to 5 classes, blotches and single pixels, empty and full ones among them."""
+    """Two stacks of masks of 2 to 5 classes, with blotches and single pixels, also empty and full ones."""
     random = np.random.default_rng(seed)
     classes, shape = 2 + seed % 4, (6, int(random.integers(3, 14)), int(random.integers(3, 14)))
     truth, predicted = (np.zeros(shape, np.uint8) for _ in range(2))
@@ -85,7 +85,7 @@ def measure_by_hand(truth: np.ndarray, predicted: np.ndarray) -> float:
 
 
 def test_masks_are_judged_as_a_reference_judges_them():
-    """200 stacks; and one image after the other gives what all at once give."""
+    """200 stacks; and judging one image after another gives the same as all at once."""
     for seed in range(200):
         truth, predicted, names = draw_masks(seed)
         found = judge_masks(truth, predicted, names)
@@ -124,7 +124,7 @@ def test_masks_are_judged_as_a_reference_judges_them():
 
 
 def test_what_a_single_number_hides():
-    """One large lesion found, nine small ones missed: pooled pixels praise it. And who finds nothing is not perfect on empty images."""
+    """One large lesion found, nine small ones missed: pooled pixels look good. And a network that finds nothing is not perfect on empty images."""
     truth = np.zeros((20, 32, 32), np.uint8)
     truth[0, 4:28, 4:28] = 1
     truth[1:10, 3:5, 3:5] = 1
@@ -147,7 +147,7 @@ def test_patients_are_counted_once_each():
 
 
 def test_the_interval_of_several_classes_holds_their_mean():
-    """Drawn 300 times: of two classes, each on some of the images, the interval has the true mean in about 95%."""
+    """Drawn 300 times: with two classes, each on some of the images, the interval contains the true mean in about 95%."""
     random, held = np.random.default_rng(3), 0
     for _ in range(300):
         dice = np.stack([random.beta(4, 2, 40), random.beta(2, 3, 40)], axis=1)
@@ -168,7 +168,7 @@ def test_borders_and_regions():
     assert measure_boundary_distance(mask, moved) == 3 and measure_boundary_distance(mask, mask) == 0
     assert np.isnan(measure_boundary_distance(mask, np.zeros_like(mask)))
     hit = np.zeros_like(mask)
-    hit[5, 5:7] = True  # 2 of 25 pixels: less than a tenth, and no false region either
+    hit[5, 5:7] = True  # 2 of 25 pixels: less than a tenth, but not a false region either
     assert count_regions(mask, hit) == (0, 1, 0)
     hit[6, 5] = True
     assert count_regions(mask, hit) == (1, 0, 0)
@@ -298,7 +298,7 @@ def test_official_splits_archives_and_arrays_with_masks(tmp_path):
         hashes.add(data.images_hash)
     assert len(hashes) == 1
     other = pbl.load_data(lambda: from_masked_arrays(images, 1 - masks, test=(images, masks)), masks=True)
-    assert other.images_hash not in hashes  # other masks of the same images are other data
+    assert other.images_hash not in hashes  # other masks for the same images are other data
 
 
 def test_classes_have_names_and_several_masks_are_united(tmp_path):
@@ -393,7 +393,7 @@ def test_masks_where_none_are_wanted_and_the_reverse(tmp_path):
     "how", [{"flip": True}, {"crop": 3}, {"rotation": 30, "zoom": 0.2}, {"flip": True, "crop": 2, "rotation": 20}]
 )
 def test_a_mask_moves_as_its_image_does(how):
-    """Where the image is its own mask, the mask of the augmented one is where it is bright; it is the same in each pass."""
+    """If the image is its own mask, the mask of the augmented image is where it is bright; each pass gives the same."""
     masks = np.zeros((64, 24, 24), np.uint8)
     random = np.random.default_rng(0)
     for mask in masks:
@@ -461,11 +461,11 @@ def test_the_published_size_of_u_net():
     )
 
 
-# --- the verdict
+# --- the diagnosis
 
 
 class Planted:
-    """A network that gives for each image what was planted for it, known by its pixels."""
+    """A network that returns what was planted for each image, which it recognises by its pixels."""
 
     def __init__(self, pixels: np.ndarray, probabilities: np.ndarray):
         self.of = {image.tobytes(): given for image, given in zip(pixels, probabilities, strict=True)}
@@ -476,7 +476,7 @@ class Planted:
 
 
 def plant(masks: np.ndarray, classes: int, sure: float | np.ndarray = 0.95) -> np.ndarray:
-    """Probabilities that mark these masks, as surely as is said of each."""
+    """Probabilities that mark these masks, with the given confidence for each."""
     sure = np.broadcast_to(sure, len(masks))[:, None, None, None]
     chosen = np.eye(classes)[masks]
     return (chosen * sure + (1 - chosen) * (1 - sure) / (classes - 1)).astype(np.float32)
@@ -488,19 +488,19 @@ def roll(masks: np.ndarray, at: np.ndarray) -> np.ndarray:
     return moved
 
 
-def tell(data, found: dict[str, np.ndarray], findings=()) -> tuple[list[str], dict[str, dict]]:
+def tell(data, found: dict[str, np.ndarray], findings=(), groups=None) -> tuple[list[str], dict[str, dict]]:
     """The verdict on masks planted for training and validation: names of what is found, and the numbers of each."""
     sides = {split: data.images(split) for split in ("train", "val")}
     pixels = np.concatenate([images.pixels for images in sides.values()])
     network = Planted(pixels, np.concatenate([found[split] for split in sides]))
-    measured = measure_masks(network, data, sides["val"], findings, is_validation=True)
+    measured = measure_masks(network, data, sides["val"], findings, True, groups)
     verdict = diagnose_masks(SegmentationMetrics.model_validate(json.loads(json.dumps(measured.numbers))).model_dump())
     return [finding.name for finding in verdict.findings], {of.name: of.details for of in verdict.findings}
 
 
 def test_what_the_verdict_says_of_planted_masks():
     images, masks = draw_shapes(300, seed=4)
-    images[::2] = 255 - images[::2]  # brightness alone does not tell
+    images[::2] = 255 - images[::2]  # brightness alone does not show the mask
     data = pbl.load_data(lambda: from_masked_arrays(images, masks), masks=True)
     truth = {split: data.images(split).masks.copy() for split in ("train", "val")}
     random = np.random.default_rng(0)
@@ -515,6 +515,8 @@ def test_what_the_verdict_says_of_planted_masks():
         }
 
     assert tell(data, network())[0] == ["healthy"]
+    names, of = tell(data, network(), groups=["patient1"] * len(truth["val"]))  # of one patient there is no interval
+    assert names == ["healthy"] and of["healthy"]["low"] is None and of["healthy"]["dice"] == 1
     names, of = tell(data, network(change=lambda split, masks: 0 * masks))
     assert (
         names == ["learned_nothing"]
@@ -522,13 +524,15 @@ def test_what_the_verdict_says_of_planted_masks():
         and of[names[0]]["right"] == of[names[0]]["background"]
     )
     assert tell(data, network(change=lambda split, masks: np.roll(masks, 8, axis=1)))[0][0] == "learned_nothing"
-    names, of = tell(data, network(moved=third))  # as if these masks were moved, and it knew no better
+    names, of = tell(data, network(moved=third))  # as if these masks were moved: the network marks the true place
     has = truth["train"].any(axis=(1, 2))
     assert names[0] == "label_noise_suspected" and of[names[0]]["images"] == -(-int(has.sum()) // 2)
     assert of[names[0]]["share"] == pytest.approx(0.3, abs=0.12) and of[names[0]]["agreeing"] == pytest.approx(
         1 - of[names[0]]["share"]
     )
-    assert "label_noise_suspected" not in tell(data, network(moved=third, less_sure=third))[0]  # its own errors
+    assert (
+        "label_noise_suspected" not in tell(data, network(moved=third, less_sure=third))[0]
+    )  # these are the network's own errors
     names, of = tell(data, network(moved={"train": no["train"], "val": third["val"]}))
     assert names[0] == "overfitting" and of["overfitting"]["train"] == 1
     assert of["overfitting"]["val"] == pytest.approx(1 - of["overfitting"]["value"])
@@ -539,7 +543,7 @@ def test_what_the_verdict_says_of_planted_masks():
         "details": {"split": "val", "auc": 0.9, "statistic": "brightness"},
     }
     assert tell(data, network(moved={"train": no["train"], "val": third["val"]}), [shift])[0][0] == "shift_suspected"
-    assert tell(data, network(), [shift])[0] == ["healthy"]  # seen, and no harm
+    assert tell(data, network(), [shift])[0] == ["healthy"]  # the shift is seen, but does no harm
     leak = {"check": "altered_copies", "severity": "stop", "items": ["a", "b"], "details": {}}
     assert tell(data, network(), [leak])[0][0] == "leak_suspected"
 
@@ -600,7 +604,7 @@ def test_the_monitor_measures_the_gap_and_changes_nothing():
     [("resnet20", [1, 2, 4], 2), ("vgg_small", [1, 2, 4, 8], 3), ("efficientnetv2_transfer", [2, 4, 8, 16, 32], 5)],
 )
 def test_a_classifier_is_the_left_side(encoder, scales, depth):
-    """Its maps of each size go across; the mask has the image's size whatever that is; with `weights=None` all is trained."""
+    """Its maps of each size are passed across; the mask always has the image's size; with `weights=None` everything is trained."""
     model = unet((40, 52, 1), 3, width=4, encoder=encoder)
     assert model.output_shape == (None, 40, 52, 3)
     left = model.get_layer("encoder")
@@ -613,7 +617,7 @@ def test_a_classifier_is_the_left_side(encoder, scales, depth):
 
 @pytest.mark.parametrize("encoder", ["vgg16_transfer", "resnet50_transfer", "efficientnet_transfer"])
 def test_a_backbone_gets_the_pixels_that_it_learned_on(encoder):
-    """The lowest map of the left side is that of the classifier, whose preprocessing may be a layer of its own."""
+    """The lowest map of the left side equals the classifier's, whose preprocessing may be a separate layer."""
     classifier = pbl.models.build(encoder, (64, 64, 1), 2, weights=None)
     (backbone,) = [layer for layer in classifier.layers if isinstance(layer, keras.Model)]
     model = unet((64, 64, 1), 2, width=4, encoder=encoder)
@@ -672,7 +676,7 @@ def squares():
 
 @pytest.fixture(scope="module")
 def trained(tmp_path_factory):
-    with pytest.MonkeyPatch.context() as patch:  # what is entered for a whole file would stay for the files after it
+    with pytest.MonkeyPatch.context() as patch:  # an entry made for a whole file would remain for later files
         patch.setitem(pbl.DATASETS, "squares", lambda: from_masked_arrays(*draw_shapes(150)))
         return pbl.train(pbl.Config(**SETTINGS).replace(epochs=15), folder=tmp_path_factory.mktemp("runs"))
 
@@ -722,7 +726,7 @@ def test_a_run_from_training_to_prediction(trained, tmp_path, command):
 @pytest.mark.parametrize("fit", ["crop", "pad", "stretch"])
 @pytest.mark.parametrize("shape", [(40, 60), (90, 30), (64, 64), (17, 31)])
 def test_a_mask_goes_back_to_where_its_image_was(fit, shape):
-    """A block in an image, fitted as a model takes it, marked there, and brought back, is where it was, but for its border."""
+    """A block in an image, fitted to a model's input, marked there, and mapped back, is where it was, except for its border."""
     image = np.zeros((*shape, 1), np.uint8)
     rows, columns = (slice(side // 3, side // 3 + side // 2) for side in shape)
     image[rows, columns] = 255
@@ -730,7 +734,7 @@ def test_a_mask_goes_back_to_where_its_image_was(fit, shape):
     own = unfit_mask(fitted.astype(np.uint8), shape, fit) > 0
     expected = image[..., 0] > 0
     assert own.shape == shape
-    if fit == "crop":  # what was cut off is not known
+    if fit == "crop":  # the part that was cut off is not known
         seen = unfit_mask(np.ones((64, 48), np.uint8), shape, fit) > 0
         assert 0.2 < seen.mean() <= 1 and not own[~seen].any()
         expected &= seen
@@ -755,7 +759,7 @@ def test_with_groups_each_counts_once(tmp_path):
 
 @pytest.mark.slow
 def test_trials_of_masks():
-    """A rate is suggested that trains, and a few masks are learned by heart; with a rate that is none they are not."""
+    """A rate is suggested that trains, and a few masks are memorised; with a useless rate they are not."""
     config = pbl.Config(**SETTINGS)
     assert memorise(config, count=8, steps=200)[0] > 0.95
     assert memorise(config.replace(learning_rate=1e-7), count=8, steps=20)[0] < 0.8

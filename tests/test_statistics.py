@@ -82,7 +82,7 @@ def test_newcombe_published(counts, published):
 def test_paired_published(counts, published):
     both, only_first, only_second, neither = counts
     assert paired_interval(both, only_first, only_second, sum(counts)) == pytest.approx(published, abs=5e-5)
-    # Of the second minus the first, and of failures in place of successes, it is the negative.
+    # For the second minus the first, and for failures instead of successes, it is the negative.
     for other in (both, neither):
         found = paired_interval(other, only_second, only_first, sum(counts))
         assert found == pytest.approx((-published[1], -published[0]), abs=5e-5)
@@ -120,7 +120,7 @@ def test_binomial_tail_equals_scipy():
 
 @pytest.mark.slow
 def test_one_doubling_more_is_foretold():
-    """Errors of 8% and 4% let expect 2%; where the halves are alike nothing is gained; few images leave it open."""
+    """Errors of 8% and 4% predict 2%; if the halves are alike nothing is gained; with few images it stays open."""
     random = np.random.default_rng(0)
     hard = random.random(20_000)
     half, full = (np.stack([hard > share] * 3) for share in (0.08, 0.04))
@@ -130,7 +130,7 @@ def test_one_doubling_more_is_foretold():
     assert extrapolate_doubling(full, full).gain_high == pytest.approx(0)
     few = extrapolate_doubling(half[:, :50], full[:, :50])
     assert few.gain_low <= 0 < few.gain_high
-    for errors in ((0, 1), (2, 2), (3, 2), (8, 12), (0, 0)):  # of 189, before and after the doubling
+    for errors in ((0, 1), (2, 2), (3, 2), (8, 12), (0, 0)):  # errors in 189 images, before and after the doubling
         found = extrapolate_doubling(*(np.arange(189)[None] >= count for count in errors))
         now = 1 - errors[1] / 189
         assert now <= found.expected <= 1 and found.low > 0.8 and 0 <= found.gain_low <= found.gain_high < 0.05
@@ -192,7 +192,7 @@ def test_the_crossed_interval_at_its_ends():
     assert many[0].difference == pytest.approx(-many[1].difference) and many[0].p == pytest.approx(many[1].p)
     assert many[2].difference == 0 and many[2].p == 1
     alike = summarise_seeds(np.ones((3, 10), bool))
-    # Ten images that both have right say little of others; nor do seeds whose differences cancel.
+    # Ten images that both get right say little about others; nor do seeds whose differences cancel.
     assert crossed_interval(alike, alike)[:4] == (0, *paired_interval(10, 0, 0, 10), 1)
     one, two = (summarise_seeds(~np.eye(3 * k, 100, dtype=bool).reshape(3, k, 100).any(axis=1)) for k in (1, 2))
     found = crossed_interval(one, two)
@@ -200,13 +200,13 @@ def test_the_crossed_interval_at_its_ends():
     assert crossed_mean_interval(alike) == wilson_interval(10, 10)
     with pytest.raises(ValueError, match="two seeds"):
         crossed_interval(a, summarise_seeds(np.ones((1, 200), bool)))
-    # Where each seed is right on images of its own the images' noise is the seeds': as a t test of their accuracies.
+    # If each seed is right on other images, the images' noise is already in the seeds: as in a t test of their accuracies.
     low, high = crossed_mean_interval(a)
     assert low < a.accuracy < high
 
 
 def test_seeds_to_separate_holds_what_it_says():
-    """With so many seeds the two are separated in about 80% of trials."""
+    """With that many seeds the two are separated in about 80% of trials."""
     random = np.random.default_rng(2)
     pilot = [summarise_seeds(runs) for runs in simulate_runs(random, (0.9, 0.875), 40, 2000, spread=0.012)]
     needed = seeds_to_separate(*pilot)
@@ -229,7 +229,7 @@ def test_the_probability_of_being_best():
 
 
 def test_three_seeds_make_no_architecture_surely_the_best():
-    """Of so many images that the seeds alone matter: Student's t tells the probability."""
+    """With so many images that only the seeds matter, Student's t gives the probability."""
     accuracies = np.array([[0.50, 0.52, 0.54], [0.497, 0.497, 0.497]])
     correct = np.arange(20_000) < 20_000 * accuracies[:, :, None]
     expected = t.cdf((0.52 - 0.497) / (0.02 / np.sqrt(3)), 2)
@@ -237,7 +237,7 @@ def test_three_seeds_make_no_architecture_surely_the_best():
 
 
 def test_an_area_is_shared_out_to_the_images():
-    """The mean is the area, and the variance of the mean DeLong's, here by the definition: all pairs, and two covariances."""
+    """The mean is the area, and the variance of the mean is DeLong's, here by definition: all pairs, and two covariances."""
     random = np.random.default_rng(0)
     is_positive = np.arange(70) < 20
     one = np.round(random.normal(size=70) + is_positive, 1)  # with ties
@@ -254,5 +254,12 @@ def test_an_area_is_shared_out_to_the_images():
     expected = covariance[0, 0] + covariance[1, 1] - 2 * covariance[0, 1]
     difference = values[0] - values[1]
     squares = [np.square(difference[of] - difference.mean()).sum() for of in (is_positive, ~is_positive)]
-    # DeLong divides by the number of each kind less one.
+    # DeLong divides by the number of each kind minus one.
     assert (squares[0] * 20 / 19 + squares[1] * 50 / 49) / 70**2 == pytest.approx(expected)
+
+
+def test_a_measure_that_is_no_share_has_an_interval_of_its_own():
+    """Wilson's interval is for shares alone: one seed has none, and equal values have one without width."""
+    with pytest.raises(ValueError, match="needs two seeds and two images; given: 1 and 9"):
+        crossed_mean_interval(summarise_seeds(np.full((1, 9), -3.0)), is_share=False)
+    assert crossed_mean_interval(summarise_seeds(np.full((2, 9), -3.0)), is_share=False) == (-3.0, -3.0)

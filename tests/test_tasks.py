@@ -1,4 +1,4 @@
-"""Other kinds of learning: a model that brings its own loss or step, through the whole of a run."""
+"""Other kinds of learning: a model with its own loss or step, through a complete run."""
 
 import json
 import os
@@ -37,7 +37,7 @@ def outcome(run: "pbl.runs.Run") -> list[np.ndarray]:
 @pytest.mark.slow
 @pytest.mark.parametrize("model", OWN)
 def test_a_model_of_its_own_step_is_resumed_to_the_bit(tmp_path, model, command):
-    """Cut off within an epoch, both optimizers and the random states included; then every command opens the run."""
+    """Interrupted within an epoch, with both optimizers and the random states; then every command opens the run."""
     whole = pbl.train(own_config(model), folder=tmp_path / "whole")
     Cut.at = ("step", 1, 5)
     with pytest.raises(PowerCut):
@@ -68,7 +68,7 @@ def test_a_model_of_its_own_step_is_resumed_to_the_bit(tmp_path, model, command)
 
 
 def test_what_is_best_comes_from_the_task(tmp_path):
-    """A quantity of which more is better: the best model, early stopping and the log go by it."""
+    """A quantity for which more is better: the best model, early stopping and the log use it."""
 
     class Classifier(keras.Model):
         def __init__(self):
@@ -121,7 +121,7 @@ def test_wrong_tasks_are_told_in_one_line(tmp_path, values, said):
 
 
 def test_weights_that_appear_in_the_step_are_told_at_once(tmp_path):
-    """Keras reads nothing into a layer that is not built: the kept model would have had random weights there."""
+    """Keras reads nothing into a layer that is not built: the saved model would have random weights there."""
 
     class Late(keras.Model):
         def __init__(self):
@@ -152,7 +152,7 @@ def test_a_student_adds_a_task(tmp_path):
 
 @pytest.mark.slow
 def test_killed_for_real(tmp_path):
-    """kill -9 in the second epoch of the GAN, in a process of its own; the same training goes on in another, and ends as the whole one does."""
+    """kill -9 in the second epoch of the GAN, in a separate process; the same training resumes in another, and ends like an uninterrupted one."""
     import subprocess
     import sys
 

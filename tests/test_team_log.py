@@ -1,4 +1,4 @@
-"""The log of a team's runs: who came from whom, what changed, and what that gained."""
+"""The log of a team's runs: each run's parent, what changed, and what that gained."""
 
 import csv
 import json
@@ -43,15 +43,15 @@ def test_parents_changes_and_gains(tmp_path, write_run):
         "a/001": (None, ""),
         "a/002": ("a/001", "epochs: 30 -> 90"),
         "a/003": ("a/002", "another seed"),
-        "a/004": ("a/002", "learning_rate: 0.001 -> 0.1"),  # not a/003, the later one: its seed is another
-        # An option that the other optimizer or model does not have is no change of its own.
+        "a/004": ("a/002", "learning_rate: 0.001 -> 0.1"),  # not a/003, the later one: it has another seed
+        # An option that the other optimizer or model does not have is not a separate change.
         "b/001": ("a/002", "optimizer: sgd (momentum=0.9) -> adam"),
         "b/002": ("a/004", "model: mlp -> resnet20"),
         "b/003": ("a/003", "model_options.dropout: 0 -> 0.5"),
-        "b/004": ("a/002", "label_smoothing: 0 -> 0.1"),  # which needs the other loss
+        "b/004": ("a/002", "label_smoothing: 0 -> 0.1"),  # it needs the other loss
         "b/005": ("a/002", "nothing: the same settings and seed"),
         "b/006": ("a/001", f"initial_weights: none -> elsewhere/a/001/best.weights.h5; epochs: 30 -> 90; another seed {at_once}"),
-        "b/007": ("b/005", "augmentation.flip: false -> true"),  # where the images lie has made no difference
+        "b/007": ("b/005", "augmentation.flip: false -> true"),  # the images' folder has made no difference
     }  # fmt: skip
     gain = runs["a/002"].gain
     assert gain == pytest.approx((0.1, *paired_interval(160, 20, 0, 200))) and gain.is_clear
@@ -154,7 +154,7 @@ config = Config(model="mine", epochs={epochs})
 
 
 def test_code_of_ones_own_is_a_setting(tmp_path, write_run):
-    """What stands around it is not: comments, the first text, the settings."""
+    """What is around it is not: comments, the docstring, the settings."""
     write_run("a/001", BASE, model="mine", code=OWN.format(text="A try.", value=1, epochs=30))
     write_run("a/002", BASE, model="mine", epochs=31, code=OWN.format(text="Another.", value="1 ", epochs=31))
     write_run("a/003", MORE, model="mine", epochs=31, code=OWN.format(text="Another.", value=2, epochs=31))

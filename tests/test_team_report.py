@@ -1,4 +1,4 @@
-"""The draft of a team's report: every number from a run, a box where there is none."""
+"""The draft of a team's report: every number from a run, and a box if there is none."""
 
 import json
 import re
@@ -43,7 +43,7 @@ class Page(HTMLParser):
         self.tags.append(tag)
         values = dict(attrs)
         self.addresses += [values[name] for name in ("src", "href") if name in values]
-        assert "contenteditable" not in values  # what is typed there is lost
+        assert "contenteditable" not in values  # text typed there would be lost
         assert tag != "img" or values["alt"]
         self.boxes += values.get("class") == "blank"
 
@@ -90,7 +90,7 @@ IMBALANCE = next(
 
 
 def test_a_use_of_the_test_split_counts_though_its_run_is_not_in_the_draft(tmp_path, write_run):
-    """As where a team evaluated on test, and then left images out: the images of the draft are others."""
+    """For example, a team evaluated on test and then left out images: the draft has other images."""
     mlp = {"model": "mlp", "class_names": ["cat", "dog"]}
     for name in ("a/001", "a/002"):
         write_run(f"runs/{name}", MORE, **mlp, epochs=90 + int(name[-1]))
@@ -108,13 +108,13 @@ def test_the_draft(team, language):
     def said(template: str, **details) -> str:
         return languages.say(template, language, **details)
 
-    # One file, nothing fetched, nothing of the runs' words taken for markup or for a template.
+    # One file, nothing downloaded, and no text of the runs read as markup or as a template.
     assert len(page.addresses) == 3 and all(address.startswith("data:image/png;base64,") for address in page.addresses)
     assert not {"script", "iframe", "link"} & set(page.tags) and "default-src 'none'" in page.html
     assert HOSTILE in page.text and HOSTILE not in page.html and "49" not in page.between(said("Data"), said("Methods"))
     assert "精度" not in page.text
 
-    # A box for what no run knows.
+    # A box for everything that no run knows.
     assert page.boxes == 5 and page.text.count("team_notes.md") == 6
     for heading in ("Discussion", "Conclusion"):
         after = page.html.partition(f"<h2>{said(heading)}</h2>")[2]
@@ -196,7 +196,7 @@ def test_what_people_write_is_only_read(team, language):
 
 def test_a_page_changed_by_hand_is_kept(team):
     file = write_team_report(team, "en").file
-    assert write_team_report(team, "ja").kept is None  # ours, word for word
+    assert write_team_report(team, "ja").kept is None  # unchanged since we wrote it
     changed = file.read_text(encoding="utf-8").replace("</h1>", " by hand</h1>")
     for number in (1, 2):
         file.write_text(changed, encoding="utf-8")
@@ -237,7 +237,7 @@ def test_a_comparison_is_shown(team):
 
 
 def test_a_comparison_is_read_from_its_facts(team):
-    """Where an earlier version wrote no results.json, its results.md says the same; Markdown's backslashes apart."""
+    """If an earlier version wrote no results.json, its results.md says the same, except for Markdown's backslashes."""
     runs = [Run(team / "a" / name) for name in ("001", "002", "004")]
     beside = team.parent / "comparison"
     write_results(compare(runs), beside)

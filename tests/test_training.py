@@ -38,7 +38,7 @@ def test_a_run_is_whole(trained_run):
     assert {"loss", "accuracy", "val_loss", "val_accuracy", "learning_rate", "seconds"} <= set(history)
     environment = trained_run.environment
     assert environment["status"] == "finished" and environment["seconds"]["fit"] > 0 and environment["devices"]
-    assert list(environment["seconds"])[-1] == "monitor (in fit)"  # a part of fit, so no part of the sum before it
+    assert list(environment["seconds"])[-1] == "monitor (in fit)"  # a part of fit, so not part of the sum before it
     assert environment["best_epoch"] == history.loc[history["val_loss"].idxmin(), "epoch"]
     assert environment["trainable_weights"] == 64 * 32 + 32 + 32 * 10 + 10
 
@@ -53,7 +53,7 @@ def test_a_run_is_whole(trained_run):
 
 
 def test_the_diagnosis_comes_from_the_files_alone(trained_run, command):
-    """The same at the end of `train`, in `diagnosis.json` and by `diagnose`, which loads neither TensorFlow nor pandas."""
+    """The same at the end of `train`, in `diagnosis.json` and from `diagnose`, which loads neither TensorFlow nor pandas."""
     assert trained_run.read_json("data_check.json")["close_checks"] == list(CLOSE_CHECKS)
     kept = trained_run.read_json("diagnosis.json")
     status, said, _ = command("diagnose", trained_run.path, "--json")
@@ -88,7 +88,7 @@ def test_the_slow_checks_of_the_same_images_run_once_and_a_run_gives_its_setting
     second = pbl.train(config, folder=tmp_path)
     assert second.read_json("data_check.json") == first.read_json("data_check.json")
     assert second.environment["images"] == first.environment["images"]
-    for run in (first, second):  # of a version that checked less
+    for run in (first, second):  # from a version that checked less
         run.write_json("data_check.json", {"findings": []})
     with pytest.raises(TypeError):
         pbl.train(config, folder=tmp_path)
@@ -114,7 +114,7 @@ def test_one_hot_cosine_and_early_stopping(tmp_path):
     rates = pd.read_csv(run.path / "history.csv")["learning_rate"]
     assert rates.tolist() == pytest.approx(
         [0.0005, 0], abs=1e-9
-    )  # half a cosine: the half after half of the steps, then 0
+    )  # half a cosine: half of the rate after half of the steps, then 0
 
 
 class StopIn(keras.callbacks.Callback):
@@ -167,7 +167,7 @@ def test_divergence_is_said_in_one_line(tmp_path, monkeypatch):
                 self.model.optimizer.learning_rate = 1e30
 
     monkeypatch.setitem(CALLBACKS, "explode", Explode)
-    for name in ("REST", "FIRST_REST"):  # a state after each epoch, though the training takes a moment
+    for name in ("REST", "FIRST_REST"):  # a state after each epoch, although the training is very short
         monkeypatch.setattr(f"pbl.training.checkpoint.{name}", 0)
     run = pbl.train(small(callbacks=["explode"], epochs=9, optimizer="sgd"), folder=tmp_path)
     environment = run.environment
@@ -212,7 +212,7 @@ def test_a_disk_that_fills_up_leaves_the_earlier_best_model(tmp_path):
 @pytest.mark.slow
 @pytest.mark.parametrize("room", [*(pytest.param(room, marks=pytest.mark.nightly) for room in (0.3, 1.5, 2.5)), 3.5])
 def test_a_really_full_disk(tmp_path, room):
-    """A file system with room for so many copies of the model; HDF5 would crash the process on a full disk."""
+    """A file system with space for `room` copies of the model; HDF5 would crash the process on a full disk."""
     size = 170_000 * 12  # bytes of the default MLP's weights, and of Adam's two moments for each
     mount = ["mount", "-t", "tmpfs", "-o", f"size={int(size * room)}", "tmpfs", str(tmp_path)]
     if sys.platform != "linux" or subprocess.run(mount, capture_output=True).returncode:
@@ -258,7 +258,7 @@ def test_a_model_that_keras_cannot_describe_is_kept_as_weights(tmp_path, monkeyp
 
 
 def test_the_model_that_is_kept_is_the_one_that_was_validated(tmp_path, monkeypatch):
-    """Also where a callback of one's own changes the weights after the epoch, or what is logged."""
+    """Even if a user's own callback changes the weights after the epoch, or what is logged."""
 
     class Meddle(keras.callbacks.Callback):
         def on_epoch_end(self, epoch, logs=None):
@@ -280,11 +280,11 @@ def test_the_model_that_is_kept_is_the_one_that_was_validated(tmp_path, monkeypa
         (
             [(3.0, 0.5), (3.8, 0.5), (1.0, 0.5), (2.0, 0.5), (8.0, 0.5)],
             4,
-        ),  # 2 lies within 2 * hypot(.5, .5) = 1.41 of 1
+        ),  # 2 is within 2 * hypot(.5, .5) = 1.41 of 1
         (
             [(3.0, 0.5), (3.0, np.nan), (np.nan, np.nan)],
             1,
-        ),  # between two measurements the newest stands, and counts for nothing
+        ),  # between two measurements the newest value is kept, and does not count
         ([(3.0, 0.5), (4.0, 0.5), (5.0, 0.5)], 2),  # compared with the lowest, not step by step
     ],
 )
@@ -302,14 +302,14 @@ def test_among_epochs_that_are_as_good_the_newest_is_the_best(tmp_path, rows, be
     rows = list(enumerate(rows))
     whole = keep(rows)
     assert whole.best_epoch == best
-    for cut in range(1, len(rows)):  # and where it was cut off
+    for cut in range(1, len(rows)):  # and wherever it was interrupted
         (tmp_path / "best.weights.h5").unlink(missing_ok=True)
         assert keep(rows[cut:], keep(rows[:cut]).get_state()).best_epoch == best
 
 
 @pytest.fixture(scope="module")
 def plain_losses(tmp_path_factory) -> list[float]:
-    """Of the training below without averages."""
+    """Losses of the training below, without averages."""
     run = pbl.train(small(epochs=3, precision="float32"), folder=tmp_path_factory.mktemp("plain"))
     return pd.read_csv(run.path / "history.csv")["val_loss"].tolist()
 
@@ -319,10 +319,10 @@ def plain_losses(tmp_path_factory) -> list[float]:
     [["swap"], pytest.param([], marks=pytest.mark.slow), pytest.param(["early_stopping"], marks=pytest.mark.slow)],
 )
 def test_averaged_weights_are_what_is_validated_watched_and_kept(tmp_path, monkeypatch, callbacks, plain_losses):
-    """With `use_ema`, and also where the settings name Keras's own callback for it (keras-team/keras#18978)."""
+    """With `use_ema`, and also if the settings name Keras's own callback for it (keras-team/keras#18978)."""
 
     class Compare(keras.callbacks.Callback):
-        """That a step begins from the weights of the training, to the bit; the averages are no part of it."""
+        """Checks that a step starts from the weights of the training, bit for bit; the averages have no part in it."""
 
         def on_epoch_begin(self, epoch, logs=None):
             if epoch:
@@ -421,7 +421,7 @@ def read_scalars(folder: Path, tag: str) -> list[tuple[int, float]]:
 
 @pytest.mark.slow
 def test_tensorboard_logs_the_run_and_changes_nothing(tmp_path, monkeypatch, capsys):
-    """Also where a training is cut off after an epoch was logged and before its state was kept: it is logged again."""
+    """Even if a training is interrupted after an epoch was logged and before its state was saved: it is logged again."""
     pytest.importorskip("tensorboard", reason="TensorFlow 2.21 does not bring tensorboard")
     from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
@@ -453,7 +453,12 @@ def test_tensorboard_logs_the_run_and_changes_nothing(tmp_path, monkeypatch, cap
     ):
         for tag in tags:
             scalars = read_scalars(run.path / "tensorboard" / folder, f"epoch_{tag}")
-            assert [epoch for epoch, _ in scalars] == [1, 2, 2, 3]  # of a cut off epoch both times the same
+            assert [epoch for epoch, _ in scalars] == [
+                1,
+                2,
+                2,
+                3,
+            ]  # the interrupted epoch is logged twice, with equal values
             assert [value for _, value in scalars] == pytest.approx(
                 [history.loc[epoch, prefix + tag] for epoch, _ in scalars], abs=1e-6
             )
@@ -505,7 +510,7 @@ def test_the_course_project_takes_a_zip_of_photographs(shared_data, command, tmp
 
 
 def test_the_epoch_line(capsys, monkeypatch):
-    """On a screen one line that is rewritten and never wider; into a file some ten lines, the first and the last among them."""
+    """On a screen one line that is rewritten and never wider; into a file about ten lines, including the first and the last."""
     logs = {
         "loss": 0.41234,
         "probe_accuracy": 0.9871,

@@ -13,7 +13,7 @@ from pbl.training import transfer
 
 
 def with_backbone(input_shape, num_classes, weights="pretrained", flip=False, dropout=0.0):
-    """A builder of one's own in the shape of `keras.applications`: a backbone of two stages, pooled, and a head."""
+    """A user's own builder in the form of `keras.applications`: a backbone of two stages, pooled, and a head."""
     inner = keras.Input((*input_shape[:2], 3))
     x = layers.Conv2D(8, 3, activation="relu", name="block1_conv")(inner)
     x = layers.BatchNormalization(name="block1_bn")(x)
@@ -37,11 +37,11 @@ def two_phases(**values) -> pbl.Config:
 
 
 def test_features_computed_once_train_the_same_head(tmp_path, monkeypatch):
-    """As `fit` of the whole model does, callbacks included, only that the backbone sees each image once."""
+    """Like `fit` of the complete model, callbacks included, except that the backbone sees each image once."""
 
     class Stop(keras.callbacks.Callback):
         def on_epoch_end(self, epoch, logs=None):
-            assert self.model.input_shape == (None, 8, 8, 1)  # the whole model, as in any `fit`
+            assert self.model.input_shape == (None, 8, 8, 1)  # the complete model, as in any `fit`
             self.model.stop_training = epoch == 1
 
     pbl.training.callbacks.CALLBACKS["stop"] = Stop
@@ -70,7 +70,7 @@ def test_features_are_fixed_where_nothing_before_them_is_random_or_trained(optio
 
 
 def test_two_phases_in_one_run(tmp_path, capsys):
-    """The head first; then the last stage too, at its own rate, in one history; batch normalisation stands still."""
+    """The head first; then the last stage too, at its own rate, in one history; batch normalisation does not change."""
     run = pbl.train(two_phases(fine_tune_epochs=2, fine_tune_learning_rate=1e-4), folder=tmp_path)
     history = pd.read_csv(run.path / "history.csv")
     assert history["epoch"].tolist() == [1, 2, 3, 4, 5]
@@ -92,7 +92,7 @@ def test_two_phases_in_one_run(tmp_path, capsys):
 
 @pytest.mark.nightly
 def test_a_run_does_not_need_what_it_started_from(tmp_path):
-    """Its weights are its own: the run that it started from, or ImageNet's, may be gone."""
+    """It has its own weights: the run that it started from, or ImageNet's weights, may be missing."""
     options = {"weights": None}
     donor = pbl.train(
         two_phases(model="efficientnet_transfer", model_options=options, image_size=32, epochs=1), folder=tmp_path
@@ -115,7 +115,7 @@ def odd_or_even() -> Source:
 @pytest.mark.slow
 @pytest.mark.parametrize("model", ["mlp", pytest.param("vit_tiny", marks=pytest.mark.nightly)])
 def test_a_run_starts_from_another(tmp_path, trained_run, model):
-    """Everything but the last layer is taken over to other classes; for the same classes that too."""
+    """Everything except the last layer is copied for other classes; for the same classes that too."""
     options = {"widths": [32]} if model == "mlp" else {"depth": 1}
     donor = trained_run
     if model != "mlp":

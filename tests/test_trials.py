@@ -33,12 +33,12 @@ def test_the_suggested_learning_rate_learns_and_the_model_stays(tmp_path):
     trial = trials.find_learning_rate(model, data)
     assert all(np.array_equal(a, b) for a, b in zip(before, model.get_weights(), strict=True))
     assert float(model.optimizer.learning_rate) == np.float32(0.03)
-    assert trial.suggestion == trials.find_learning_rate(model, data).suggestion  # it is seeded
+    assert trial.suggestion == trials.find_learning_rate(model, data).suggestion  # it has a fixed seed
     table = trial.table
     assert table["learning_rate"].iloc[0] == 1e-4 and table["learning_rate"].is_monotonic_increasing
     lowest = table["learning_rate"][table["smoothed"].idxmin()]
     assert trial.suggestion == pytest.approx(lowest / 10, rel=0.05)
-    # A batch's own loss, not the mean since the beginning.
+    # The loss of a single batch, not the mean since the beginning.
     assert table["loss"].iloc[0] == pytest.approx(-np.log(0.1), rel=0.3)
     run = pbl.train(
         pbl.Config(**{**SGD, "learning_rate": trial.suggestion}, experiment="x", epochs=10), folder=tmp_path
@@ -90,7 +90,7 @@ def test_a_model_that_cannot_be_copied_or_is_not_compiled(monkeypatch):
 @pytest.mark.parametrize(
     ("settings", "can"),
     [
-        # What hinders memorising is off.
+        # Everything that hinders memorising is switched off.
         ({"model_options": {"dropout": 0.9, "l2": 1.0}, "weight_decay": 0.5, "augmentation": {"cutout": 6}}, True),
         ({"model": "resnet20", "model_options": {"stochastic_depth": 0.9}, "warmup_epochs": 29}, True),
         ({"learning_rate": 1e-7}, False),
@@ -227,7 +227,7 @@ def test_a_learning_curve_of_too_few_images_is_refused_before_it_begins(command,
 
 
 def test_each_run_of_a_comparison_has_its_own_experiments_code(tmp_path):
-    """Two teams call their model by one name: each is trained with its own file's builder, whatever was executed last."""
+    """Two teams give their models the same name: each is trained with its own file's builder, whatever was executed last."""
     program = (
         "import keras\nfrom pbl import MODELS, Config\n\n"
         "def mine(input_shape, num_classes):\n"
@@ -246,7 +246,7 @@ def test_each_run_of_a_comparison_has_its_own_experiments_code(tmp_path):
 
 
 def test_two_processes_share_a_sweep(tmp_path):
-    """Started at once on one folder: each run is trained once, both end well, and with the same table."""
+    """Started at the same time on one folder: each run is trained once, and both end well with the same table."""
     words = [sys.executable, "-m", "pbl", "train", "model=mlp", "epochs=3", "experiment=s", "--runs", str(tmp_path), "--sweep", "learning_rate=0.1,0.03,0.01"]  # fmt: skip
     environment = {**os.environ, "PYTHONPATH": str(Path(pbl.__file__).parent.parent), "TF_CPP_MIN_LOG_LEVEL": "3"}
     environment.pop("PBL_LANGUAGE", None)

@@ -1,4 +1,4 @@
-"""Whose code is executed: a run that is not one's own is asked about once; names that anybody gave do nothing where they are shown."""
+"""Whose code is executed: the user is asked once about a run from somebody else; hostile names do nothing where they are shown."""
 
 import csv
 import json
@@ -59,7 +59,7 @@ COMMANDS = {
 
 @pytest.fixture
 def strangers_run(tmp_path, monkeypatch):
-    """A run whose experiment.py leaves a file where it is executed."""
+    """A run whose experiment.py leaves a file when it is executed."""
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("XDG_CONFIG_HOME", str(tmp_path / "settings"))
     monkeypatch.delenv("PBL_RUNS", raising=False)
@@ -75,8 +75,8 @@ def strangers_run(tmp_path, monkeypatch):
 
 def test_the_table_of_who_executes_code_is_true(strangers_run, command, monkeypatch):
     monkeypatch.setitem(sys.modules, "gradio", types.ModuleType("gradio"))  # no page is made, installed or not
-    table = read_table("README.md", "yes")
-    assert table == read_table("README.ja.md", "する") and set(table) == set(COMMANDS)
+    table = read_table("experiments/README.md", "yes")
+    assert table == read_table("experiments/README.ja.md", "する") and set(table) == set(COMMANDS)
     settings = json.loads(Path(RUN, "config.json").read_text())
 
     def call(name: str, *more: str) -> tuple[int, str, str]:
@@ -100,13 +100,11 @@ def test_the_table_of_who_executes_code_is_true(strangers_run, command, monkeypa
             Path("executed").unlink()
             shutil.rmtree("settings"), trust._said_yes.clear()
     call("log")
-    assert (
-        command("evaluate", RUN, "--no-code")[0] == 2 and not Path("executed").exists()
-    )  # its model is one of its own
+    assert command("evaluate", RUN, "--no-code")[0] == 2 and not Path("executed").exists()  # it has its own model
 
 
 def test_what_one_trained_is_not_asked_about(tmp_path, monkeypatch):
-    """On this machine; and where PBL_RUNS names the folder, as a Drive, on the next day's machine too."""
+    """On this machine; and if PBL_RUNS names the folder, such as a Drive, also on the next day's machine."""
     file = tmp_path / "mine.py"
     file.write_text("from pbl import Config, MODELS\nMODELS['mine'] = len\nconfig = Config(model='mine')\n")
     config = Config(experiment="mine")
@@ -169,7 +167,7 @@ def test_a_name_is_shown_as_it_is_and_does_nothing(tmp_path, name):
 
 
 def test_hostile_names_through_commands(tmp_path, write_run, command, monkeypatch):
-    """Of classes, folders and reasons: no command sends an escape to the terminal, or writes a formula or a column."""
+    """Names of classes and folders, and reasons: no command sends an escape to the terminal, or writes a formula or an extra column."""
     monkeypatch.chdir(tmp_path)
     correct = np.arange(200) % 3 > 0
     names = ["\x1b[31mcat|=1", "=dog<b>"]

@@ -33,12 +33,15 @@ OPTIONS = list_options(typer.main.get_command(app))
         ("train ｅｐｏｃｈｓ＝３", "train epochs=3"),
         ("ｔｒａｉｎ　epochs＝３　model=mlp", "train epochs=3 model=mlp"),
         ("train learning_rate=1e−3 —fresh", "train learning_rate=1e-3 --fresh"),
-        ("train positive_class=Ａ", "train positive_class=Ａ"),  # a class may be called so
+        ("train positive_class=Ａ", "train positive_class=Ａ"),  # a class may have this name
         ("check digits image_size 8 --fast", "check digits image_size=8 --fast"),
         ("evaluate runs/x/001 −−split test", "evaluate runs/x/001 --split test"),
         ("train epochs:3 Batch-Size==8 learning-rate=0.1,", "train epochs=3 batch_size=8 learning_rate=0.1"),
         ("train epochs：3 model=“mlp” –-dry-run", "train epochs=3 model=mlp --dry-run"),
-        ("train --lr 0.1 --epoch 3 lr 0.1", "train lr=0.1 epoch=3 lr=0.1"),  # no settings: their errors say which are
+        (
+            "train --lr 0.1 --epoch 3 lr 0.1",
+            "train lr=0.1 epoch=3 lr=0.1",
+        ),  # not settings: their errors name the settings
         ("train --dryrun --memorize 8 --dry_run", "train --dry-run --memorise 8 --dry-run"),
         ("train seeds=2 fresh=true dry_run=no epochs=2", "train --seeds 2 --fresh epochs=2"),
         ("train --sweep “a=1,2 b=3” --seeds=2", "train --sweep a=1,2 b=3 --seeds 2"),
@@ -112,7 +115,7 @@ def test_requirements(text, said):
 
 
 def test_runs_by_patterns_and_below_the_folder_of_runs(tmp_path, monkeypatch):
-    """`runs/*/*` names tables and pictures too; with PBL_RUNS the paths that the README has are found."""
+    """`runs/*/*` matches tables and pictures too; with PBL_RUNS the paths in the README are found."""
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("PBL_RUNS", str(tmp_path / "drive"))
     runs = [start_run(pbl.Config(experiment=name), tmp_path / "drive") for name in ("a", "a", "b")]
@@ -131,7 +134,7 @@ def test_runs_by_patterns_and_below_the_folder_of_runs(tmp_path, monkeypatch):
 
 
 def test_slips_of_the_table_are_told(command, trained_run, tmp_path, monkeypatch):
-    """Those of experiments/benchmarks/typed_slips.py that end before anything is loaded: one line, which names what was meant."""
+    """The slips in experiments/benchmarks/typed_slips.py that end before anything is loaded: one line, which names what was meant."""
     monkeypatch.chdir(tmp_path)
     monkeypatch.syspath_prepend(Path(pbl.__file__).parent.parent / "experiments" / "benchmarks")
     table = importlib.import_module("typed_slips")

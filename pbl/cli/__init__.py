@@ -1,8 +1,8 @@
-"""The command line: `python -m pbl COMMAND`, or `pbl COMMAND` where the package is installed.
+"""The command line: `python -m pbl COMMAND`, or `pbl COMMAND` if the package is installed.
 
-A group of commands is one file here. Each command imports what it needs itself, so that `--help` answers at once.
+Each file here has one group of commands. Each command imports what it needs itself, so that `--help` answers at once.
 
-Exit status: 0 done, 1 a failed requirement, or a fault of the data that must be mended first, 2 wrong input (one line says what), 130 stopped by Ctrl-C or SIGTERM.
+Exit status: 0 done, 1 a failed requirement, or a fault of the data that must be repaired first, 2 wrong input (one line says what is wrong), 130 stopped by Ctrl-C or SIGTERM.
 """
 
 import codecs
@@ -33,7 +33,7 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     help="Train, evaluate and use image classifiers with Keras. Start with: python -m pbl train",
 )
-for command in (  # as `--help` lists them
+for command in (  # in the order of `--help`
     training.train,
     training.find_rate,
     evaluation.evaluate,
@@ -66,7 +66,7 @@ def _write_alike(error: UnicodeError) -> tuple[str, int]:
 
 
 def list_options(program: typer.core.TyperGroup) -> dict[str, dict[str, tuple[str, ...] | None]]:
-    """Returns of each command its options, and the values that each takes: None of a switch, () of any."""
+    """Returns the options of each command, and the values that each option takes: None for a switch, () for any value."""
 
     def list_values(annotation: Any) -> tuple[str, ...] | None:  # Annotated[Literal["val", "test"], Option()]
         kinds = [get_args(annotation)[0], *get_args(get_args(annotation)[0])]
@@ -103,7 +103,7 @@ def main(arguments: list[str] | None = None) -> int:
         if status == 130:  # typer's answer to Ctrl-C
             print(say("pbl: stopped"), file=sys.stderr)
         return status
-    except OSError as error:  # what a Drive fails to do, or a person may not, is no bug of ours
+    except OSError as error:  # a failure of a Drive, or a missing permission, is not a bug of ours
         about = {"file": error.filename or Sentence("A file"), "reason": error.strerror}
         if error.errno in PASSING:
             what = Sentence("{file} cannot be read or written now: {reason}. Give the same command again.", **about)
@@ -117,7 +117,9 @@ def main(arguments: list[str] | None = None) -> int:
     except InputError as error:
         message = " ".join(say_sentence(error).split())
     except Exception as error:
-        if not hasattr(error, "format_message"):  # what typer says of wrong words has it; else it is a bug of ours
+        if not hasattr(
+            error, "format_message"
+        ):  # typer's errors about wrong words have it; anything else is a bug of ours
             raise
         what = error.format_message()
         if choose_screen_language() != "en":
@@ -128,6 +130,6 @@ def main(arguments: list[str] | None = None) -> int:
         path = context.command_path if context else "python -m pbl"
         message = say("{what} See: {command} --help", what=what, command=path)
     finally:
-        os.environ.pop(NO_CODE, None)  # it holds for one command
+        os.environ.pop(NO_CODE, None)  # it is valid for one command
     print(f"pbl: {message}", file=sys.stderr)
     return 2

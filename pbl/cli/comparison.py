@@ -2,6 +2,7 @@
 
 import json
 import sys
+from contextlib import nullcontext, redirect_stdout
 from pathlib import Path
 from typing import Annotated
 
@@ -9,6 +10,7 @@ from typer import Argument, Option
 
 from pbl.cli.options import (
     AsJson,
+    Engine,
     NoCode,
     RunsOption,
     Split,
@@ -24,7 +26,7 @@ from pbl.languages import say, say_sentence
 from pbl.storage.escapes import for_screen
 from pbl.training.workers import is_worker
 
-MOST_ROWS = 20  # of a table of a comparison on the screen
+MOST_ROWS = 20  # rows of a comparison's table on the screen
 
 
 def compare(
@@ -59,6 +61,7 @@ def compare(
         float | None, Option(min=0.01, help="With --train: the number of minutes of every run, instead of epochs.")
     ] = None,
     workers: Workers = 1,
+    engine: Engine = "processes",
     split: Annotated[
         Split,
         Option(help="Which images; runs that are not yet evaluated on test are evaluated, and each use is recorded."),
@@ -93,14 +96,15 @@ def compare(
     choose_code(runs, trust, no_code)
     from pbl import comparison
 
-    if not train and (epochs or minutes or models or folds or workers != 1):
-        raise InputError("--epochs, --minutes, --models, --folds and --workers are for --train.")
+    if not train and (epochs or minutes or models or folds or workers != 1 or engine != "processes"):
+        raise InputError("--epochs, --minutes, --models, --folds, --workers and --engine are for --train.")
     if folds and split == "test":
         raise InputError("The folds of a cross-validation are compared on validation: omit --split test.")
     if epochs and minutes:
         raise InputError("Give --epochs or --minutes, not both: a budget is one or the other.")
     if train:
-        found, failures, status = _train_each(runs, models, seeds, folds, epochs, minutes, workers, folder)
+        with redirect_stdout(sys.stderr) if as_json else nullcontext():  # a script reads the result alone
+            found, failures, status = _train_each(runs, models, seeds, folds, epochs, minutes, workers, engine, folder)
         if is_worker():
             return status
     else:
@@ -130,9 +134,10 @@ def _train_each(
     epochs: int | None,
     minutes: float | None,
     workers: int,
+    engine: str,
     folder: str | None,
 ):
-    """Returns the runs, those that failed, and the exit status that they ask for."""
+    """Returns the runs, those that failed, and the resulting exit status."""
     from pbl.comparison import Failure
 
     files = [word for word in words if "=" not in word or word.endswith(".py")]
@@ -153,10 +158,10 @@ def _train_each(
         from pbl.models import find_builder
         from pbl.training import sweep
     for config in configs:
-        find_builder(config.model)  # a slip is told before anything is trained
+        find_builder(config.model)  # a slip is reported before anything is trained
     budget = sweep.budget_file(folder)
     planned = sweep.plan_comparison(configs, seeds, epochs, minutes, budget, folds=folds)
-    spread(workers)
+    spread(workers, engine)
     runs, failures, status = [], [], 0
     for config, run, reason in sweep.train_each(planned, folder):
         if run is None:
@@ -193,7 +198,7 @@ def _measure_one_of_each(runs) -> None:
 
 
 def show_comparison(result) -> None:
-    """What fits on a screen of 80 letters; results.md has all columns."""
+    """Prints what fits on a screen with 80 columns; results.md has everything."""
     from pbl import comparison
 
     told = "A difference of less than {margin:g} points is treated as unimportant. {images:,} {split} images."

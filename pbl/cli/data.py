@@ -1,4 +1,4 @@
-"""What there is to train, and to train on: `check`, `datasets`, `models`."""
+"""Models, settings and data sets for training: `check`, `datasets`, `models`, `settings`."""
 
 import inspect
 import sys
@@ -54,11 +54,11 @@ def check(
     splits = ("train", "val", "test")
     folder = Path(out) if out else Path("data_check") / (Path(source).resolve().stem or "data")
     try:
-        folder.mkdir(parents=True, exist_ok=True)  # before the work that goes into it
+        folder.mkdir(parents=True, exist_ok=True)  # made before the work starts
     except OSError as error:
         raise InputError("{folder} cannot be made: {reason}.", folder=folder, reason=error.strerror) from None
     with tell_slips(folder):  # a data set's own function may read its images only now
-        loaded.images("test")  # decoded now, so that its broken images are known
+        loaded.images("test")  # decoded now, so that its broken images are found
         findings = loaded.check(*splits, fast=fast)
     parts = loaded.parts(*splits)
     files = doctor.write_report(findings, parts, folder)
@@ -85,7 +85,7 @@ def check(
 
 
 def _load_data(source: str, settings: list[str], out: str | None):
-    """Returns the name of the data set, that of a run where `source` is one, and its `Data`."""
+    """Returns the name of the data set, or of the run's data if `source` is a run, and its `Data`."""
     from pbl.config import Config, load_experiment, parse_overrides
 
     values = parse_overrides(settings)

@@ -1,4 +1,4 @@
-"""What one run is asked: `evaluate`, `predict`, `search`, `generate`, `diagnose`, `inspect`, `demo`."""
+"""Commands for one run: `evaluate`, `predict`, `search`, `generate`, `diagnose`, `inspect`, `demo`."""
 
 import signal
 import sys
@@ -25,8 +25,14 @@ from pbl.languages import choose_screen_language, say, say_sentence
 from pbl.languages.wrapping import wrap
 from pbl.storage.escapes import for_json, for_screen
 
-BOX_COLUMNS = {"score": ".3f", "left": ".1f", "top": ".1f", "right": ".1f", "bottom": ".1f"}  # and how they are shown
-MOST_CLASSES, MOST_WORST = 40, 20  # in the table of classes; of more it has the worst
+BOX_COLUMNS = {
+    "score": ".3f",
+    "left": ".1f",
+    "top": ".1f",
+    "right": ".1f",
+    "bottom": ".1f",
+}  # with the format in which they are shown
+MOST_CLASSES, MOST_WORST = 40, 20  # classes in the table; with more it has the worst
 
 
 def evaluate(
@@ -44,7 +50,7 @@ def evaluate(
     aim: Annotated[
         str,
         Option(
-            "--aim",  # typer 0.27 takes a metavar that spells the name for the name: --AIM
+            "--aim",  # typer 0.27 would use a metavar that spells the name as the name: --AIM
             metavar="AIM",
             help="With two classes: the aim of the threshold, on validation: f1, youden, recall>=0.95, precision>=0.9, or cost=1:5 (of a false positive : a false negative).",
         ),
@@ -78,7 +84,7 @@ def evaluate(
     result = evaluation.evaluate(
         opened, split, source=data, data_dir=data_dir, positive_class=positive_class, aim=chosen_for
     )
-    judged = result.get("metrics", result)  # of another task than classification: what Keras gave
+    judged = result.get("metrics", result)  # for a task other than classification: Keras's metrics
     outcomes = [wanted.judge(find_metric(judged, wanted.name)) for wanted in requirements]
     if as_json:
         print_json({**result, "requirements": outcomes})
@@ -156,13 +162,13 @@ def _show_metrics(result: dict[str, Any]) -> None:
 
 
 def _list_own_metrics(result: dict[str, Any]) -> list[tuple[str, str]]:
-    """Name and value of what Keras gave, of another task than classification."""
+    """Name and value of Keras's metrics, for a task other than classification."""
     metrics = [(name, format_number(value)) for name, value in result["metrics"].items()]
     return metrics or [(say("none: the model has no test_step and no compute_loss"), "")]
 
 
 def _show_masks(result: dict[str, Any]) -> None:
-    """Prints what `pbl.tasks.segmentation.judge` found of each class, and what needs no network."""
+    """Prints what `pbl.tasks.segmentation.judge` found for each class, and the baselines without a network."""
     rows = [_list_mask(of) for of in result["masks"]["classes"]]
     if (chosen := result["threshold"]) is not None:
         rows.append((say("from {threshold:.3f} on", threshold=chosen["value"]), *_list_mask(chosen)[1:]))
@@ -188,7 +194,7 @@ def _list_mask(of: dict[str, Any]) -> tuple[str, ...]:
 
 
 def _show_boxes(result: dict[str, Any]) -> None:
-    """Prints what `pbl.tasks.detection.judge` found: how well boxes are ranked, and what the threshold shows."""
+    """Prints what `pbl.tasks.detection.judge` found: how well boxes are ranked, and the results at the threshold."""
     from pbl.diagnosis.detection import BASELINE_NAMES
 
     of = result["boxes"]
@@ -224,7 +230,7 @@ def _show_boxes(result: dict[str, Any]) -> None:
 
 
 def _show_contrast(result: dict[str, Any]) -> None:
-    """Prints what `pbl.tasks.contrast.judge` found: each number beside those of the controls."""
+    """Prints what `pbl.tasks.contrast.judge` found: each number next to those of the controls."""
     from pbl.diagnosis.contrast import CONTROL_NAMES
     from pbl.evaluation.contrast_figures import ARM_NAMES
 
@@ -274,7 +280,7 @@ def _show_contrast(result: dict[str, Any]) -> None:
 
 
 def _show_generation(result: dict[str, Any]) -> None:
-    """Prints what `pbl.tasks.generation.judge` found: each number beside that of other real images."""
+    """Prints what `pbl.tasks.generation.judge` found: each number next to that of other real images."""
     from pbl.diagnosis.generation import BASELINE_NAMES
 
     of, floor = result["samples"], result["floor"]
@@ -379,7 +385,7 @@ def _show_promise(result: dict[str, Any]) -> None:
 
 
 def _list_metrics(result: dict[str, Any]) -> list[tuple[str, str, str]]:
-    """Title, value and explanation of each."""
+    """Title, value and explanation of each metric."""
     intervals, calibration = result["intervals"], result["calibration"]
 
     def row(title: str, name: str, value: float | None, what: str) -> tuple[str, str, str]:
@@ -490,7 +496,7 @@ def predict(
     notes: list[str] = []
     table = evaluation.predict(opened, images, tell=left_out.append, note=notes.append, maps=maps)
     if csv is not None:
-        write_table(csv, table, encoding="utf-8-sig")  # its mark tells Excel that it is UTF-8
+        write_table(csv, table, encoding="utf-8-sig")  # its byte order mark tells Excel that it is UTF-8
     if as_json:
         _print_records(table)
     elif "cosine" in table:
@@ -532,7 +538,7 @@ def _print_records(table: Any) -> None:
 
 
 def _tell_left_out(notes: list[str], left_out: list[str]) -> int:
-    """Prints what is to be said of the images that were read, and returns the exit status."""
+    """Prints the notes on the images that were read, and returns the exit status."""
     for line in (*notes, *left_out):
         print(f"pbl: {say_sentence(line)}", file=sys.stderr)
     return 1 if left_out else 0
@@ -543,7 +549,7 @@ def _name_likeness(table: Any) -> list[str]:
 
 
 def _list_likeness(row: dict[str, Any]) -> list[str]:
-    """What stands in the columns that `_name_likeness` names."""
+    """The cells of the columns that `_name_likeness` names."""
     of_pairs = [f"{row['above']:.1%}", say("same") if row["same"] else say("different")] if "same" in row else []
     return [f"{row['cosine']:.4f}", *of_pairs]
 
@@ -580,7 +586,7 @@ def search(
     notes: list[str] = []
     table = found.search(opened, images, among, most, picture=out, tell=left_out.append, note=notes.append)
     if csv is not None:
-        write_table(csv, table, encoding="utf-8-sig")  # its mark tells Excel that it is UTF-8
+        write_table(csv, table, encoding="utf-8-sig")  # its byte order mark tells Excel that it is UTF-8
     if as_json:
         _print_records(table)
     else:
@@ -658,13 +664,13 @@ def diagnose(run: RunFolder, language: LanguageOption = None, as_json: AsJson = 
 
 
 def show_diagnosis(diagnosis, language: str) -> None:
-    """Prints a `Diagnosis`: in colours on a terminal; a line each into a file."""
+    """Prints a `Diagnosis`: in colours on a terminal; into a file, each part on one line."""
     colours = {"stop": "bold red", "act": "bold yellow", "note": "bold green"}
     styles = {"headline": colours[diagnosis.severity], "command": "cyan"}
     console = open_console()
     for kind, text in diagnosis.paragraphs(language):
         left = {"headline": 0, "command": 4}.get(kind, 2)
-        if kind == "command" or not sys.stdout.isatty():  # to be copied: never folded
+        if kind == "command" or not sys.stdout.isatty():  # to be copied, so it is never wrapped
             console.print(for_screen(" " * left + text, keep_lines=True), style=styles.get(kind), soft_wrap=True)
         else:
             lines = wrap(for_screen(text, keep_lines=True), console.width - left)
@@ -723,6 +729,8 @@ def demo(
         import keras  # noqa: F401, its messages too stay off the screen
 
         from pbl.demonstration import server
-    signal.signal(signal.SIGTERM, signal.default_int_handler)  # ends as by Ctrl-C: the uploaded images are removed
+    signal.signal(
+        signal.SIGTERM, signal.default_int_handler
+    )  # ends like Ctrl-C, so that the uploaded images are removed
     server.demo(*runs, share=share, port=port, wait=True)
     return 0

@@ -1,4 +1,4 @@
-"""A class's hidden test set, from both sides: `holdout`, `submit`, `grade`."""
+"""A class's hidden test set, for the instructor and the teams: `holdout`, `submit`, `grade`."""
 
 import sys
 from pathlib import Path
@@ -108,7 +108,7 @@ def holdout(
 
 
 def _warn_of_exposed_labels(folder: Path) -> None:
-    """Tells where the next commit would take hidden labels along."""
+    """Prints a warning if the next commit would include hidden labels."""
     from pbl.grading.hidden import find_exposing_work_tree
 
     if tree := find_exposing_work_tree(folder):
@@ -139,7 +139,7 @@ def submit(
     """Write a team's submission. It is checked here in the same way as by the grader."""
     choose_code([run], trust, False)
     with quiet_tensorflow():
-        from pbl.evaluation import run as evaluation  # noqa: F401  loads TensorFlow while its log is kept from the screen
+        from pbl.evaluation import run as evaluation  # noqa: F401  loads TensorFlow while its log is hidden
         from pbl.grading.submission import submit as write
     submitted = write(run, team, out=out, as_keras=keras, predictions=predictions)
     if as_json:
@@ -285,7 +285,7 @@ def _show_predicted(rows: list[dict[str, Any]], out: Path) -> None:
     print(say(told, file=out / "predicted.csv", out=for_shell(out)))
 
 
-# The columns of the score, by what it is.
+# The columns of the score, by the kind of score.
 HEADERS = {
     "roc_auc": ("AUROC (95% interval)", "found", "false alarms"),
     "dice": ("Dice (95% interval)", "falsely marked"),
@@ -328,5 +328,5 @@ def _show_grades(rows: list[dict[str, Any]], out: Path) -> None:
 
 
 def _say_outcome(row: dict[str, Any]) -> str:
-    """Why a submission is not "ok"; nothing of one that is."""
+    """The reason why a submission is not "ok"; nothing if it is."""
     return "" if row["status"] == "ok" else say(row["template"], **row["fields"])

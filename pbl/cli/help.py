@@ -1,7 +1,7 @@
-"""`--help` as typer draws it, in the reader's language.
+"""Typer's `--help`, in the reader's language.
 
-Typer has no setting for its own words ("Options", "[required]"), and cuts a long line without spaces, as Japanese has them.
-So a command draws its help itself, with rich, from its function's signature.
+Typer has no setting for its own words ("Options", "[required]"), and cuts a long line without spaces, which Japanese text has.
+So a command draws its help itself, with rich, from the signature of its function.
 """
 
 import inspect
@@ -11,12 +11,12 @@ import typer.core
 
 from pbl.languages import choose_screen_language, say, translate
 
-# Typer 0.27, Colab's, says nothing of a switch and names one value of a list; 0.29 says <bool> and <list[str]>.
+# Typer 0.27, which Colab has, prints no type for a switch and only one value's type for a list; 0.29 prints <bool> and <list[str]>.
 NAMES_EVERY_TYPE = hasattr(typer.core.TyperOption, "display_type_rich")
 
 
 class _WithHelp:
-    """What typer's commands and groups do differently here."""
+    """The differences from typer's commands and groups."""
 
     def get_help_option(self, context: Any) -> Any:
         option = super().get_help_option(context)
@@ -77,14 +77,14 @@ def _print_help(command: Any, context: Any) -> None:
 
 
 def _describe_parameter(parameter: Any, described: inspect.Parameter | None) -> list[Any]:
-    """The cells of its row: an asterisk if it is required, options, argument, negative options, a gap, type, help."""
+    """The cells of a parameter's row: an asterisk if it is required, options, argument, negative options, a gap, type, help."""
     from rich.columns import Columns
 
     kind, default = (described.annotation, described.default) if described else (Annotated[bool, None], None)
     if parameter.secondary_opts:
         default = (parameter.opts if default else parameter.secondary_opts)[0].removeprefix("--")
     notes = [_text(_translate(parameter.help))]
-    if default is not None and default is not False and default is not inspect.Parameter.empty:  # but 0 is told
+    if default is not None and default is not False and default is not inspect.Parameter.empty:  # but 0 is shown
         notes.append(_text(say("[default: {value}]", value=default), "dim"))
     if parameter.required:
         notes.append(_text(say("[required]"), "dim red"))
@@ -101,7 +101,7 @@ def _describe_parameter(parameter: Any, described: inspect.Parameter | None) -> 
 
 
 def _describe_type(kind: Any, info: Any, word: str | None) -> str:
-    """Such as "<en|ja>", "<int range> [x>=1]", as typer's own; in place of the type the word that stands for a value."""
+    """The type as typer shows it, such as "<en|ja>" or "<int range> [x>=1]"; or the word that stands for a value, if there is one."""
     if type(None) in get_args(kind):
         kind = get_args(kind)[0]
     if not NAMES_EVERY_TYPE:
@@ -121,12 +121,12 @@ def _describe_type(kind: Any, info: Any, word: str | None) -> str:
 
 
 def _translate(english: str) -> str:
-    """Says a text that stands in the signature or docstring of a command."""
+    """Translates a text from the signature or docstring of a command."""
     return translate(english, choose_screen_language())
 
 
 def _text(words: str, style: str = "") -> Any:
-    """Rich's text, its options coloured unless a style is given; a line is folded where it has no spaces."""
+    """Rich's text, with its options coloured unless a style is given; a line without spaces is wrapped."""
     from rich.text import Text
 
     text = Text(words, style, overflow="fold")

@@ -1,4 +1,4 @@
-"""The options that several commands share, and how their words are read."""
+"""The options that several commands share, and functions that read their words."""
 
 import operator
 import os
@@ -53,41 +53,49 @@ Workers = Annotated[
         help="The number of runs trained at once, as processes that share this machine's cores and GPUs; only for several runs.",
     ),
 ]
+Engine = Annotated[
+    Literal["processes", "ray"],
+    Option(help="What runs the workers: processes of this machine, or tasks of Ray, on the cluster that it finds."),
+]
 
 PICTURES = (".png", ".pdf", ".svg", ".jpg")
 
 
-_words: list[str] = []  # of the command that runs now
+_words: list[str] = []  # words of the command that runs now
 
 
 def remember_words(words: list[str]) -> None:
-    """Keeps the words of the command, for its workers."""
+    """Stores the words of the command, for its workers."""
     _words[:] = words
 
 
-def spread(workers: int) -> None:
-    """Lets so many processes give this very command at once, and waits for them: then all is trained, and read here.
+def spread(workers: int, engine: str) -> None:
+    """Runs the same command in several processes at once, and waits for them: then everything is trained, and this process reads it.
 
-    Of a worker, and where there is to be one alone, it does nothing.
+    In a worker, or with a single worker, it does nothing.
 
     Args:
-        workers: How many, as `--workers` has it.
+        workers: How many processes, as given by `--workers`.
+        engine: What runs them, as given by `--engine`.
     """
     from pbl.training.workers import is_worker, run_workers
 
-    if workers == 1 or is_worker():
+    if is_worker() or (workers == 1 and engine == "processes"):
         return
     words = list(_words)
-    while "--workers" in words:
-        del words[(at := words.index("--workers")) : at + 2]
-    os.environ.setdefault("TF_FORCE_GPU_ALLOW_GROWTH", "true")  # this process leaves the GPUs to them
+    for option in ("--workers", "--engine"):
+        while option in words:
+            del words[(at := words.index(option)) : at + 2]
+    os.environ.setdefault("TF_FORCE_GPU_ALLOW_GROWTH", "true")  # this process leaves the GPUs to the workers
+    if engine == "ray":
+        from pbl.training.ray_engine import run_on_ray as run_workers
     run_workers(
         words, workers, lambda line: print(say_sentence(line), flush=True), lambda line: print(line, flush=True)
     )
 
 
 def choose_code(runs: Iterable[str | None], trust: bool, no_code: bool) -> None:
-    """Reads `--trust` and `--no-code`: whether the code of runs is executed, until the command ends.
+    """Reads `--trust` and `--no-code`: whether the code of runs may be executed until the command ends.
 
     Raises:
         InputError: Both are given.
@@ -98,7 +106,7 @@ def choose_code(runs: Iterable[str | None], trust: bool, no_code: bool) -> None:
     if trust and no_code:
         raise InputError("Give --trust or --no-code, not both.")
     if no_code:
-        os.environ[NO_CODE] = "1"  # `pbl.cli.main` takes it away
+        os.environ[NO_CODE] = "1"  # `pbl.cli.main` removes it
     if trust:
         places = [place for run in runs if run and "=" not in run for place in find_places(run)]
         for file in (file for place in places for file in [place / "experiment.py", *place.glob("*/experiment.py")]):
@@ -122,13 +130,13 @@ def load_config(experiment: str | None, settings: list[str] | None):
         )
     words = [word for word in words if word not in files]
     experiment = find_experiment(files[0]) if files else str(DEFAULT_EXPERIMENT)
-    # Plain settings are checked before TensorFlow is loaded; the file loads it only where it brings its own model or data.
+    # Plain settings are checked before TensorFlow is loaded; the file loads it only if it has its own model or data.
     with quiet_tensorflow():
         return load_experiment(experiment, words)
 
 
 def _check_experiment(word: str) -> None:
-    """Raises InputError where what stands in the place of an experiment file is something else, which is a setting."""
+    """Raises InputError if the word in the place of an experiment file is something else and not a setting."""
     told = "'{word}' is not an experiment file, but {what}. Write: {setting}={word}"
     if re.fullmatch(r"[-+]?[0-9.,]+(e[-+]?[0-9]+)?", word):
         wrong = (
@@ -149,7 +157,7 @@ def _check_experiment(word: str) -> None:
 
 
 def find_experiment(word: str) -> str:
-    """Returns the path of an experiment file or run: `my_team` stands for experiments/my_team.py where it is no path itself."""
+    """Returns the path of an experiment file or run: `my_team` means experiments/my_team.py if it is not a path itself."""
     from pbl.config import DEFAULT_EXPERIMENT
     from pbl.runs import find_places
 
@@ -162,7 +170,7 @@ def find_experiment(word: str) -> str:
 
 
 def check_file(option: str, file: Path | None, formats: tuple[str, ...]) -> None:
-    """Raises InputError where a file that is to be written has no folder, or not one of these endings."""
+    """Raises InputError if a file that is to be written is in no existing folder, or does not have one of these endings."""
     if file is not None and (file.suffix.lower() not in formats or not file.parent.is_dir()):
         raise InputError(
             "{option} {file}: give a file in a folder that exists, whose name ends in one of {formats}.",
@@ -189,7 +197,7 @@ class Requirement(NamedTuple):
     number: float
 
     def judge(self, value: float | None) -> dict[str, Any]:
-        """Says whether a value reaches it; None does not."""
+        """Reports whether a value reaches it; None does not."""
         holds = value is not None and _SIGNS[self.sign](value, self.number)
         return {"requirement": self.text, "value": value, "holds": holds}
 
@@ -198,7 +206,7 @@ def parse_requirements(texts: list[str] | None) -> list[Requirement]:
     """Reads the words after `--require`.
 
     Raises:
-        InputError: One is not of the form "accuracy>=0.9".
+        InputError: One of them does not have the form "accuracy>=0.9".
     """
     requirements = []
     for text in texts or []:

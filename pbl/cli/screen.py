@@ -1,4 +1,4 @@
-"""What the commands share in showing: tables, JSON, progress, and a screen free of TensorFlow's log."""
+"""What the commands share for output: tables, JSON, progress, and a screen free of TensorFlow's log."""
 
 import contextlib
 import json
@@ -16,17 +16,17 @@ from pbl.storage.escapes import for_json, for_screen
 
 
 def open_console():
-    """Rich's console, which shows texts as they are; into a file a line is not folded."""
+    """Rich's console, which shows texts unchanged; lines are not wrapped when written to a file."""
     from rich.console import Console
 
     return Console(width=None if sys.stdout.isatty() else 1000, highlight=False, markup=False)
 
 
 def print_table(header: list[str], rows: list[tuple[str, ...]]) -> None:
-    """Prints a table; columns of numbers stand to the right.
+    """Prints a table; columns of numbers are right-aligned.
 
-    Nothing is cut, and no number or word broken: texts are folded at blanks, and where even so the screen is too narrow each
-    row is told in lines of its own, its cells by their names.
+    Nothing is cut, and no number or word is broken: texts are wrapped at blanks. If the screen is still too narrow, each
+    row is printed on lines of its own, its cells by their names.
     """
     console = open_console()
     header, rows = [for_screen(title) for title in header], [tuple(map(for_screen, row)) for row in rows]
@@ -51,12 +51,12 @@ def print_table(header: list[str], rows: list[tuple[str, ...]]) -> None:
     console.print(table)
 
 
-NARROWEST = 18  # places that a text of several words has at least
-BETWEEN = 3  # places between two columns
+NARROWEST = 18  # least width of a column whose text has several words
+BETWEEN = 3  # blanks between two columns
 
 
 def _fit_columns(table: list, width: int) -> list[int] | None:
-    """The width of each column, so that no word is broken; None where they do not fit beside each other."""
+    """The width of each column, so that no word is broken; None if they do not fit next to each other."""
     columns = list(zip(*table, strict=True))
     natural = [max(measure(cell) for cell in column) for column in columns]
     least = [
@@ -68,13 +68,13 @@ def _fit_columns(table: list, width: int) -> list[int] | None:
         return natural
     if sum(least) > free:
         return None
-    # What is left goes where it is lacked: to the columns that are the widest of themselves.
+    # The space that is left goes to the columns that lack most: those with the widest texts.
     spare, lacking = free - sum(least), sum(natural) - sum(least)
     return [low + spare * (high - low) // lacking for low, high in zip(least, natural, strict=True)]
 
 
 def _print_record(header: list[str], row: tuple[str, ...], width: int) -> None:
-    """A row of a table: its first cell, then the others by their names, as many in a line as it holds."""
+    """A row of a table: its first cell, then the others by their names, as many on a line as fit."""
     print("\n".join(wrap(row[0], width)))
     line = ""
     for cell in [
@@ -92,30 +92,30 @@ def _print_record(header: list[str], row: tuple[str, ...], width: int) -> None:
 
 
 def print_text(text: str, indent: int = 0, first: str = "") -> None:
-    """Prints a text, on a screen in lines of its width that break no word.
+    """Prints a text; on a screen, in lines of its width, without breaking words.
 
     Args:
         text: The text.
-        indent: Places before each line.
-        first: What stands before the first line in place of that, such as "- ".
+        indent: Number of blanks before each line.
+        first: The text before the first line instead of the blanks, such as "- ".
     """
     lines = wrap(for_screen(text, keep_lines=True), open_console().width - indent)
     print("\n".join((first.rjust(indent) if not number else " " * indent) + line for number, line in enumerate(lines)))
 
 
 def format_number(value: float | None) -> str:
-    """Such as "0.9722", or "undefined"."""
+    """A number as text, such as "0.9722", or "undefined"."""
     return say("undefined") if value is None else f"{value:.4f}"
 
 
 def print_json(value: Any, indent: int | None = 1) -> None:
-    """Prints JSON, its letters as they are."""
+    """Prints JSON, without escaping letters."""
     print(for_json(json.dumps(value, ensure_ascii=False, indent=indent)))
 
 
 @contextlib.contextmanager
 def show_progress(shown: bool) -> Iterator[Callable[[str], None]]:
-    """Gives a function that shows what is going on: a bar on a screen, a line for each submission elsewhere."""
+    """Gives a function that shows progress: a bar on a screen, a line for each submission elsewhere."""
     if not shown or not sys.stderr.isatty():
         yield (lambda line: print(say_sentence(line), file=sys.stderr, flush=True)) if shown else (lambda line: None)
         return
@@ -137,7 +137,7 @@ def show_progress(shown: bool) -> Iterator[Callable[[str], None]]:
         yield tell
 
 
-# What TensorFlow's C++ library logs, before and after its logging is set up; errors on a machine without a GPU included.
+# The log lines of TensorFlow's C++ library, before and after its logging is set up; including errors on a machine without a GPU.
 _TENSORFLOW_LOG = re.compile(
     rb"WARNING: All log messages before absl|[IWE]\d{4} \d\d|\d{4}-\d\d-\d\d [\d:.]+: [IWE] |To enable the following instr"
 )
@@ -145,7 +145,7 @@ _TENSORFLOW_LOG = re.compile(
 
 @contextlib.contextmanager
 def quiet_tensorflow() -> Iterator[None]:
-    """Keeps TensorFlow's log from the screen while it is imported; anything else said meanwhile is shown afterwards."""
+    """Keeps TensorFlow's log from the screen while it is imported; any other output in that time is shown afterwards."""
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
     logging.getLogger("tensorflow").setLevel(logging.ERROR)
     sys.stderr.flush()

@@ -10,6 +10,7 @@ from pbl.cli.evaluation import show_diagnosis
 from pbl.cli.options import (
     PICTURES,
     AsJson,
+    Engine,
     ExperimentFile,
     NoCode,
     RunsOption,
@@ -78,6 +79,7 @@ def train(
         ),
     ] = "median",
     workers: Workers = 1,
+    engine: Engine = "processes",
     runs: RunsOption = None,
     trust: Trust = False,
     no_code: NoCode = False,
@@ -92,14 +94,14 @@ def train(
         )
     if search is None and (trials != 30 or minutes is not None or pruner != "median"):
         raise InputError("--trials, --minutes and --pruner are for --search.")
-    if workers != 1 and not (is_sweep or learning_curve or search is not None):
-        raise InputError("--workers is for several runs: --sweep, --seeds, --search or --learning-curve.")
+    if (workers != 1 or engine != "processes") and not (is_sweep or learning_curve or search is not None):
+        raise InputError("--workers and --engine are for several runs: --sweep, --seeds, --search or --learning-curve.")
     if search is not None:
-        return _search(config, search, trials, minutes, pruner, workers, runs)
+        return _search(config, search, trials, minutes, pruner, workers, engine, runs)
     if learning_curve:
-        return _measure_learning_curve(config, seeds, workers, runs)
+        return _measure_learning_curve(config, seeds, workers, engine, runs)
     if is_sweep:
-        return _sweep(config, sweep, seeds, workers, runs)
+        return _sweep(config, sweep, seeds, workers, engine, runs)
     with quiet_tensorflow():
         from pbl.training import run as training
         from pbl.training import trials
@@ -115,11 +117,11 @@ def train(
     return _show_run(training.train(config, folder=runs, fresh=fresh))
 
 
-def _sweep(config, text: str | None, seeds: int, workers: int, folder: str | None) -> int:
+def _sweep(config, text: str | None, seeds: int, workers: int, engine: str, folder: str | None) -> int:
     with quiet_tensorflow():
         from pbl.training import sweep
     planned = sweep.plan_sweep(config, sweep.parse_sweep(text) if text is not None else {}, seeds)
-    spread(workers)
+    spread(workers, engine)
     table, file = sweep.run_sweep(planned, folder)
     if is_worker():
         return _find_status(table["status"])
@@ -131,7 +133,7 @@ def _sweep(config, text: str | None, seeds: int, workers: int, folder: str | Non
 
         try:
             result = compare(find_runs(finished))
-        except InputError as error:  # settings that change the images
+        except InputError as error:  # these settings change the images
             print(say_sentence(error))
         else:
             show_comparison(result)
@@ -143,7 +145,7 @@ def _sweep(config, text: str | None, seeds: int, workers: int, folder: str | Non
 
 
 def _search(
-    config, text: str, trials: int, minutes: float | None, pruner: str, workers: int, folder: str | None
+    config, text: str, trials: int, minutes: float | None, pruner: str, workers: int, engine: str, folder: str | None
 ) -> int:
     with quiet_tensorflow():
         from pbl.training import study
@@ -151,9 +153,9 @@ def _search(
     study.check_optuna()
     space = parse_space(text, config)
     study.check_size(space, trials, minutes)
-    if workers != 1 and not is_worker():
-        study.Study(config, space, folder=folder)  # what the journal holds against it is told once, not by each worker
-    spread(workers)
+    if (workers != 1 or engine != "processes") and not is_worker():
+        study.Study(config, space, folder=folder)  # a conflict with the journal is reported once, not by each worker
+    spread(workers, engine)
     found = study.search(config, space, trials, minutes=minutes, pruner=pruner, folder=folder)
     if is_worker() or found.is_interrupted:
         return 130 if found.is_interrupted else 0
@@ -185,7 +187,7 @@ def _show_search(found, space, config) -> int:
     if len(runs) > 1:
         try:
             result = compare(runs)
-        except InputError as error:  # of a task without values for each image
+        except InputError as error:  # the task has no values for each image
             print(say_sentence(error))
         else:
             show_comparison(result)
@@ -198,10 +200,10 @@ def _show_search(found, space, config) -> int:
     return 0
 
 
-def _measure_learning_curve(config, seeds: int, workers: int, folder: str | None) -> int:
+def _measure_learning_curve(config, seeds: int, workers: int, engine: str, folder: str | None) -> int:
     with quiet_tensorflow():
         from pbl.training.learning_curve import measure_learning_curve
-    spread(workers)
+    spread(workers, engine)
     found = measure_learning_curve(config, seeds, folder)
     if is_worker():
         return _find_status(found.table["status"])
@@ -216,14 +218,14 @@ def _measure_learning_curve(config, seeds: int, workers: int, folder: str | None
 
 
 def _show_runs(shown) -> int:
-    """Prints some columns of a table of runs; returns the exit status that their statuses ask for."""
+    """Prints some columns of a table of runs; returns the exit status that follows from their statuses."""
     shown = shown.astype(object).where(shown.notna(), "")
     print_table(list(shown.columns), [tuple(map(_shorten, row)) for row in shown.itertuples(index=False)])
     return _find_status(shown["status"])
 
 
 def _find_status(statuses) -> int:
-    """The exit status that the statuses of runs ask for."""
+    """The exit status that follows from the statuses of runs."""
     statuses = set(statuses)
     return 130 if "interrupted" in statuses else 1 if "failed" in statuses else 0
 
@@ -243,7 +245,7 @@ def _show_run(run) -> int:
         print(say(told, done=epochs, all=planned, run=for_shell(run.path)))
         return 130 if environment["status"] == "interrupted" else 0
     metrics = run.read_json("metrics_val.json")
-    if "metrics" not in metrics:  # judged as classification is
+    if "metrics" not in metrics:  # judged like classification
         accuracy, (low, high), images = metrics["accuracy"], metrics["accuracy_interval"], metrics["images"]
         of_accuracy = "{accuracy:.4f} (95% interval {low:.4f} to {high:.4f}, {images:,} images)"
         of_epoch = "{best} of {all} (lowest validation loss; this model is kept)"
@@ -291,7 +293,7 @@ def find_rate(
     choose_code([experiment], trust, no_code)
     check_file("--output", output, PICTURES)
     config = load_config(experiment, settings)
-    if config.task not in ("classification", "segmentation", "detection"):  # others have losses of their own
+    if config.task not in ("classification", "segmentation", "detection"):  # other tasks have their own losses
         config.check_is_classifier("find-rate")
     with quiet_tensorflow():
         from pbl.evaluation.run import open_data

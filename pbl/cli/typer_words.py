@@ -1,4 +1,4 @@
-"""What typer says of wrong words, of its versions from 0.20 on, said as sentences of ours, which other languages have."""
+"""Typer's messages about wrong words, for its versions from 0.20, rewritten as sentences of ours, which exist in other languages."""
 
 import re
 
@@ -30,7 +30,7 @@ _SAID = (
 
 
 def say_wrong_words(message: str) -> str:
-    """Says in the reader's language what typer says of wrong words; what is not known, as it is."""
+    """Translates typer's message about wrong words into the reader's language; an unknown message is returned unchanged."""
     return say_sentence(_read(message))
 
 

@@ -1,6 +1,6 @@
-"""Words as people type them, brought to the form that the commands take: `epochs = 3`, `--epochs 3`, full-width letters.
+"""Reads words as people type them and brings them to the form that the commands take: `epochs = 3`, `--epochs 3`, full-width letters.
 
-What can only mean one thing simply works; what might mean another is told with the word to type.
+A form with only one possible meaning is accepted; for a form with several, the error names the word to type.
 """
 
 import difflib
@@ -13,33 +13,33 @@ from pathlib import Path
 from pbl.config import find_name
 from pbl.errors import InputError
 
-# Commands whose words are settings; they have these of their own beside them.
+# Commands whose words are settings; they have options of their own too.
 WITH_SETTINGS = ("train", "find-rate", "check")
-_DASHES = "‐‑‒–—―−－"  # what an editor or an input method makes of a hyphen
-_QUOTES = "“”„‟＂"  # what an editor makes of a quotation mark, which no shell takes for one
-_RAW = {"positive_class", "groups", "experiment"}  # settings whose letters are compared with names: left as they are
-# What other programs call our commands.
+_DASHES = "‐‑‒–—―−－"  # characters that an editor or an input method writes for a hyphen
+_QUOTES = "“”„‟＂"  # characters that an editor writes for a quotation mark; shells do not accept them
+_RAW = {"positive_class", "groups", "experiment"}  # settings whose letters are compared with names: not changed
+# Other programs' names for our commands.
 _ELSEWHERE = {"test": "evaluate", "eval": "evaluate", "validate": "evaluate", "fit": "train", "run": "train", "infer": "predict"}  # fmt: skip
-_YES, _NO = ("", "true", "yes", "on", "1"), ("false", "no", "off", "0")  # of a switch: dry_run=no
+_YES, _NO = ("", "true", "yes", "on", "1"), ("false", "no", "off", "0")  # values of a switch: dry_run=no
 
-# Of each command its own options, such as "--fresh", and the values that an option takes: none of a switch, () of any.
+# For each command its own options, such as "--fresh", and the values that an option takes: None for a switch, () for any.
 Options = Mapping[str, Mapping[str, Collection[str] | None]]
 
 
 def read_words(words: list[str], options: Options) -> list[str]:
-    """Returns the words of a command line as the commands take them.
+    """Returns the words of a command line in the form that the commands take.
 
-    Full-width letters, signs and blanks become plain ones (NFKC), typographic dashes hyphens, and what stands between
-    typographic quotation marks is one word; but a path that exists stays as it is. Options are found by another spelling
-    (`--dry_run`, `--dryrun`, `--lang`) and without hyphens (`split=val`). Where a command takes settings, `epochs = 3`, `epochs 3`,
+    Full-width letters, signs and blanks become plain ones (NFKC), typographic dashes become hyphens, and text between
+    typographic quotation marks becomes one word; but a path that exists is not changed. Options are found by another spelling
+    (`--dry_run`, `--dryrun`, `--lang`) and without hyphens (`split=val`). If a command takes settings, `epochs = 3`, `epochs 3`,
     `epochs:3`, `--epochs 3`, `--epochs=3` and `Epochs=3` become `epochs=3`. `help train` and `train -h` are `train --help`.
 
     Args:
-        words: What was typed after the program's name.
-        options: Of each command its own options, and their values.
+        words: The words typed after the program's name.
+        options: The own options of each command, and their values.
 
     Raises:
-        InputError: There is no command; the value of an option stands alone.
+        InputError: There is no command; the value of an option is given without the option.
     """
     words = [plain for word in _join_quoted(words) for plain in _make_plain(word)]
     words = ["--help" if word == "-h" else word for word in words]
@@ -58,7 +58,7 @@ def read_words(words: list[str], options: Options) -> list[str]:
 
 
 def _join_quoted(words: list[str]) -> list[str]:
-    """Takes typographic quotation marks away, and joins the words between them, which the shell has parted."""
+    """Removes typographic quotation marks, and joins the words between them, which the shell has separated."""
     joined, rest = [], list(words)
     while rest:
         word = rest.pop(0)
@@ -73,7 +73,7 @@ def _join_quoted(words: list[str]) -> list[str]:
 def _make_plain(word: str) -> list[str]:
     if Path(word).exists():
         return [word]
-    if "\\" in word and Path(slashed := word.replace("\\", "/")).exists():  # as Windows writes a path
+    if "\\" in word and Path(slashed := word.replace("\\", "/")).exists():  # a path in Windows' form
         return [slashed]
     if word.isascii():
         return [word]
@@ -84,13 +84,15 @@ def _make_plain(word: str) -> list[str]:
     key = unicodedata.normalize("NFKC", key)
     if equals and (key in _RAW or Path(value).exists()):
         return [f"{key}={value}"]
-    if "\u3000" in plain and " " not in plain:  # the blank of a Japanese keyboard, at which a shell parts nothing
+    if (
+        "\u3000" in plain and " " not in plain
+    ):  # the blank of a Japanese keyboard, at which a shell does not separate words
         return [piece for part in plain.split("\u3000") if part for piece in _make_plain(part)]
     return [key + equals + unicodedata.normalize("NFKC", value)]
 
 
 def _check_command(words: list[str], options: Options) -> None:
-    """Raises InputError where the first word is no command, but says which one was meant."""
+    """Raises InputError if the first word is not a command; the message names the command that was meant."""
     from pbl.config import Config
 
     first = words[0]
@@ -123,7 +125,7 @@ def _find_options(words: list[str], command: str, options: Mapping[str, Collecti
 
 
 def _find_option(name: str, has_value: bool, command: str, options: Mapping[str, Collection[str] | None]) -> str | None:
-    """The option that a word is: as it is written, spelt otherwise, its beginning, or without hyphens before its value."""
+    """The option that a word means: written exactly, spelt in another way, shortened, or without hyphens before its value."""
     from pbl.config import Config
 
     bare = name.lstrip("-").replace("-", "_").lower()
@@ -140,13 +142,13 @@ def _find_option(name: str, has_value: bool, command: str, options: Mapping[str,
 
 
 def _find_value(value: str, values: Collection[str]) -> str:
-    """The one of the values that is meant: in another case, or with more letters, as validation for val."""
+    """The value that is meant: in another case, or with more letters, such as validation for val."""
     meant = [one for one in values if value.lower().startswith(one)]
     return meant[0] if len(meant) == 1 else value
 
 
 def _check_value(word: str, command: str, options: Mapping[str, Collection[str] | None]) -> None:
-    """Raises InputError where a word is one of the few values of an option."""
+    """Raises InputError if a word is one of the few values of an option."""
     for option, values in options.items():
         if values and word in values and not Path(word).exists():
             told = "{word} is a value of the option {option}. Write: python -m pbl {command} ... {option} {word}"
@@ -157,7 +159,7 @@ def _read_settings(words: list[str], command: str, options: Mapping[str, Collect
     from pbl.config import RENAMED, Config
 
     def find_setting(word: str, may_be_near: bool) -> str | None:
-        """`Batch-Size.x` as `batch_size.x`; what is only near to a setting as it is, so that its error names the setting."""
+        """`batch_size.x` for `Batch-Size.x`; a word that is only near to a setting is returned unchanged, so that its error names the setting."""
         name, dot, option = word.lstrip("-").partition(".")
         if not name or Path(word).exists() or "/" in word or option == "py":
             return None
@@ -175,7 +177,7 @@ def _read_settings(words: list[str], command: str, options: Mapping[str, Collect
         setting = None if name in options or re.fullmatch(r"[A-Za-z]", name) else find_setting(name, is_given)
         if setting is None:
             read.append(word)
-            if options.get(word) is not None:  # its value is no setting
+            if options.get(word) is not None:  # its value is not a setting
                 read += rest[:1]
                 del rest[:1]
             continue
@@ -194,5 +196,5 @@ def _read_settings(words: list[str], command: str, options: Mapping[str, Collect
 
 
 def _has_value(rest: list[str]) -> bool:
-    """Whether the next word can be the value of a setting: no option, and no setting with a value of its own."""
+    """Whether the next word can be the value of a setting: it is not an option, and not a setting with its own value."""
     return bool(rest) and not rest[0].startswith("--") and (rest[0].startswith("=") or "=" not in rest[0])

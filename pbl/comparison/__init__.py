@@ -1,4 +1,4 @@
-"""Runs compared: trained models with each other, and architectures by several seeds of each."""
+"""Comparison of runs: trained models with each other, and architectures with several seeds each."""
 
 from pbl import offer
 

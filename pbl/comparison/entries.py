@@ -1,4 +1,4 @@
-"""The runs of a comparison, as their files tell it: what each makes of each image, and which of them differ in their seed alone."""
+"""The runs of a comparison, read from their files: what each predicts for each image, and which of them differ only in their seed."""
 
 import contextlib
 import json
@@ -25,7 +25,7 @@ ASIDE = ("seed", "experiment", "data_dir", "memory_budget", "data_check", "on_ba
 
 
 class Failure(NamedTuple):
-    """A training that left no run: of an experiment, with a seed, and why."""
+    """A training that left no run: its experiment, its seed, and the reason."""
 
     model: str
     seed: int
@@ -34,23 +34,23 @@ class Failure(NamedTuple):
 
 @dataclass
 class Entry:
-    """One run of a comparison, as its files tell it.
+    """One run of a comparison, read from its files.
 
     Attributes:
-        run: The run; None of a training that never made one.
+        run: The run; None for a training that never made one.
         model: The builder's name.
-        settings: All that decides the result but for the seed.
-        is_pretrained: Whether its weights began elsewhere than at random.
-        reason: Why it is not compared; "" where it is.
-        lacks_predictions: Whether it is for want of predictions of this split.
-        folds: `int [n]`, of a cross-validation: in which fold each image is.
-        labels, values: `int [n]`, the class of each image, and what the run made of it, in the order of `hashes`: `bool [n]`, whether
-            the class was found; of another task `float [n]`, whose mean is the measure.
+        settings: Everything that decides the result, except the seed.
+        is_pretrained: Whether its initial weights were not random.
+        reason: Why it is not compared; "" if it is.
+        lacks_predictions: Whether the reason is that predictions of this split are missing.
+        folds: `int [n]`, the fold of each image; only in a cross-validation.
+        labels, values: `int [n]`, the class of each image; and the run's result for it, in the order of `hashes`: `bool [n]`, whether
+            the class was found; for another task `float [n]`, whose mean is the measure.
         measure: What the mean of `values` is: "accuracy", or the headline of another task.
-        is_less_better: Whether a lower measure is the better one: `values` and `best` are then turned round, so that more is better.
-        best: The measure on validation, by which a run is chosen; None where it is not known.
-        row: Its columns of `results.csv`.
-        parts: Of a cross-validation the entries of its folds, which this one pools; else empty.
+        is_less_better: Whether a lower measure is the better one: `values` and `best` then have the opposite sign, so that more is better.
+        best: The measure on validation, by which a run is chosen; None if it is not known.
+        row: Its columns in `results.csv`.
+        parts: In a cross-validation, the entries of its folds, which this one pools; otherwise empty.
     """
 
     run: Run | None
@@ -75,22 +75,22 @@ class Entry:
 
     @cached_property
     def key(self) -> str:
-        """The settings as one word."""
+        """The settings as one string."""
         return json.dumps(self.settings, sort_keys=True)
 
 
 def find_runs(paths: Sequence[str | Path]) -> list[Run]:
-    """Returns the runs in some folders, each once: a run's own folder, or one that holds runs.
+    """Returns the runs in some folders, each once; a folder is a run's own or contains runs.
 
     Raises:
-        InputError: A folder does not exist or holds no run.
+        InputError: A folder does not exist or contains no run.
     """
     found: dict[Path, Run] = {}
     places = {place: str(path) for path in paths for place in find_places(path)}
     for path, word in places.items():
         files = [path / "config.json"] if (path / "config.json").is_file() else sorted(path.glob("**/config.json"))
         if not files and len(places) > 1 and (path.is_file() or str(path) != word):
-            continue  # tables and pictures beside the runs, that runs/*/* names too
+            continue  # tables and pictures next to the runs, which runs/*/* matches too
         if not files:
             what = (
                 Sentence("contains no run")
@@ -112,7 +112,7 @@ def find_runs(paths: Sequence[str | Path]) -> list[Run]:
 
 
 def read_entry(run: Run, split: str) -> Entry:
-    """Reads what a comparison needs of a run; one that failed, was cut off or is damaged gets its reason.
+    """Reads what a comparison needs from a run; one that failed, was interrupted or is damaged gets its reason.
 
     Args:
         run: The run.
@@ -127,7 +127,7 @@ def read_entry(run: Run, split: str) -> Entry:
         settings["code"] = code
     options = environment.get("builder_options") or {}
     starts = (config.initial_weights, options.get("weights"), config.model_options.get("weights"))
-    # A backbone that comes with weights takes them unless it is told otherwise.
+    # A backbone that comes with weights uses them by default.
     is_pretrained = any(starts) or (config.model.endswith("_transfer") and "weights" not in config.model_options)
     entry = Entry(run, config.model, config.seed, settings, is_pretrained, images=environment.get("images", "unknown"))
     entry.row = {
@@ -156,12 +156,12 @@ def read_entry(run: Run, split: str) -> Entry:
 
 
 def _choose_deciding(config: Config) -> dict[str, Any]:
-    """The settings that make an architecture."""
+    """The settings that define an architecture."""
     return {name: value for name, value in config.decides().items() if name not in ASIDE}
 
 
 def _add_results(entry: Entry, split: str) -> None:
-    """Adds what a finished run got right, or the reason why that cannot be compared."""
+    """Adds which images a finished run got right, or the reason why it cannot be compared."""
     run = entry.run
     try:
         predictions = run.read_predictions(split)
@@ -207,7 +207,7 @@ def _add_results(entry: Entry, split: str) -> None:
 
 
 def _add_values(entry: Entry, split: str) -> None:
-    """Adds what a finished run of another task than classification makes of each image, or the reason why there is nothing."""
+    """Adds a value for each image of a finished run of another task than classification, or the reason why there is none."""
     run = entry.run
     try:
         metrics, test_uses = _read_headline(run, split), run.count_test_uses()
@@ -231,13 +231,15 @@ def _add_values(entry: Entry, split: str) -> None:
     with contextlib.suppress(InputError):
         best = _read_headline(run, "val").metrics.get(measure)
         entry.best = None if best is None else sign * best
-    low, high = (min(interval[0], mean), max(interval[1], mean)) if interval else (None, None)  # but for rounding
+    low, high = (
+        (min(interval[0], mean), max(interval[1], mean)) if interval else (None, None)
+    )  # rounding must not put the mean outside
     entry.row |= {"split": split, "n": len(values), measure: mean, "low": low, "high": high, "test_uses": test_uses}
     _add_cost(entry)
 
 
 def _read_headline(run: Run, split: str) -> HeadlineMetrics:
-    """Raises InputError where the metrics of a split are missing, or name nothing by which the run is judged."""
+    """Raises InputError if the metrics of a split are missing, or do not name the measure by which the run is judged."""
     try:
         return HeadlineMetrics.model_validate(run.read_json(f"metrics_{split}.json"))
     except ValidationError:
@@ -247,7 +249,7 @@ def _read_headline(run: Run, split: str) -> HeadlineMetrics:
 def _add_cost(entry: Entry) -> None:
     run = entry.run
     if run.holds("cost.json"):
-        with contextlib.suppress(InputError):  # damaged: as if it had not been measured
+        with contextlib.suppress(InputError):  # if damaged, as if it had not been measured
             entry.row |= {
                 name: value for name, value in run.read_json("cost.json").items() if name in Cost.model_fields
             }
@@ -270,7 +272,7 @@ OF_IMAGES = "dataset split_seed validation_fraction train_fraction folds fold gr
 
 
 def _tell_differing(first: Run, other: Run) -> str:
-    """The settings of data in which two runs differ, in brackets."""
+    """The settings of the data in which two runs differ, in brackets."""
     with contextlib.suppress(InputError, FileNotFoundError):
         one, two = first.config, other.config
         differing = [name for name in OF_IMAGES if getattr(one, name) != getattr(two, name)]
@@ -279,7 +281,7 @@ def _tell_differing(first: Run, other: Run) -> str:
 
 
 def check_same(entries: list[Entry], split: str) -> None:
-    """Raises InputError unless all usable runs are judged on the very same images."""
+    """Raises InputError unless all usable runs are judged on exactly the same images."""
     known = [entry for entry in entries if entry.hashes is not None]
     lacking = [entry for entry in entries if entry.lacks_predictions]
     if lacking and (known or split == "test"):
@@ -326,9 +328,9 @@ def check_same(entries: list[Entry], split: str) -> None:
 
 
 def pool_folds(entries: list[Entry], split: str) -> list[Entry]:
-    """Puts the folds of each cross-validation together: one entry for a seed, in which each image is judged once.
+    """Pools the folds of each cross-validation: one entry for each seed, in which each image is judged once.
 
-    Runs of one fold each are left as they are: they are judged on the same images. A seed that lacks a fold is not compared.
+    Runs that all have the same fold are left as they are: they are judged on the same images. A seed that lacks a fold is not compared.
 
     Raises:
         InputError: `split` is "test": each fold has a model of its own, and all of them would be judged on the same images.
@@ -376,7 +378,7 @@ def _pool(parts: list[Entry], lacking: list[str]) -> Entry:
     hashes, labels, values = (
         np.concatenate([getattr(part, name) for part in parts]) for name in ("hashes", "labels", "values")
     )
-    order = np.lexsort((labels, hashes))  # as of one run: Predictions.by_content
+    order = np.lexsort((labels, hashes))  # in the same order as for one run: Predictions.by_content
     whole.hashes, whole.labels, whole.values = hashes[order], labels[order], values[order]
     whole.folds = np.repeat(np.arange(len(parts)), [len(part.values) for part in parts])[order]
     whole.images = " ".join(sorted(part.images for part in parts))
@@ -386,14 +388,14 @@ def _pool(parts: list[Entry], lacking: list[str]) -> Entry:
     whole.best = float(np.mean(known)) if known else None
     if "best_val_accuracy" in first.row:
         whole.row["best_val_accuracy"] = whole.best
-    for name in ("macro_f1", "log_loss", "ece"):  # of all images together, not the mean of the folds
+    for name in ("macro_f1", "log_loss", "ece"):  # computed for all images together, not the mean of the folds
         whole.row[name] = None
     whole.row["train_seconds"] = sum(part.row["train_seconds"] or 0 for part in parts)
     return whole
 
 
 def set_repetitions_aside(entries: list[Entry]) -> None:
-    """Gives a reason to a run with the settings and the seed of an earlier one: it would be counted as one more seed."""
+    """Gives a reason to a run with the settings and the seed of an earlier one: otherwise it would count as one more seed."""
     first: dict[tuple[str, str, int], Entry] = {}
     for entry in entries:
         if entry.reason:
@@ -410,7 +412,7 @@ def _say_repeated(known: Entry) -> Sentence:
 
 
 def label_entries(entries: list[Entry]) -> None:
-    """Gives runs that differ in their seed alone one label: the model's name, and settings where it needs them."""
+    """Gives runs that differ only in their seed one label: the model's name, and settings if needed to distinguish labels."""
     of_model: dict[str, dict[str, dict[str, Any]]] = {}
     for entry in entries:
         if entry.settings:
@@ -427,7 +429,7 @@ def label_entries(entries: list[Entry]) -> None:
 
 
 def count_trials(usable: list[Entry]) -> dict[str, int]:
-    """How many different settings of each model were tried on these images, in the folder in which the runs lie."""
+    """How many different settings of each model were tried on these images, in the folder that contains the runs."""
     tried: dict[str, set[str]] = {}
     for folder in {entry.run.path.resolve().parent.parent for entry in usable}:
         for run in runs_on((usable[0].parts or usable)[0].images, folder):

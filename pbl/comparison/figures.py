@@ -1,4 +1,4 @@
-"""The figure of a comparison: what each architecture reaches at which cost, and how large the differences are."""
+"""The figure of a comparison: the result of each architecture at its cost, and the size of the differences."""
 
 from typing import Any
 
@@ -13,11 +13,11 @@ from pbl.reports.drawing import BLUE, GREEN, GREY, ORANGE, caption, cut, literal
 from pbl.statistics import FEWEST_SEEDS
 
 MOST_PAIRS = 15
-MOST_NAMES = 30  # of more architectures only those on the front are named
+MOST_NAMES = 30  # with more architectures only those on the front are named
 
 
 class _Thousands(LogFormatter):
-    """Labels of a logarithmic axis, as the tables write numbers: 10,000."""
+    """Labels of a logarithmic axis, in the format of the tables: 10,000."""
 
     def __call__(self, x: float, pos: int | None = None) -> str:
         text = super().__call__(x, pos)
@@ -25,7 +25,7 @@ class _Thousands(LogFormatter):
 
 
 def plot_comparison(comparison: Any) -> Figure:
-    """Draws accuracy, or what else runs are judged by, by training time or weights, and the differences between architectures with the margin shaded.
+    """Draws accuracy, or another measure, by training time or weights, and the differences between architectures with the margin shaded.
 
     Args:
         comparison: A `pbl.comparison.Comparison`.
@@ -42,7 +42,7 @@ def plot_comparison(comparison: Any) -> Figure:
 
 
 def _draw_architectures(axes: Axes, comparison: Any) -> None:
-    """Accuracy of each architecture by its cost, and the Pareto front."""
+    """Draws the accuracy of each architecture by its cost, and the Pareto front."""
     table, measure, scale = comparison.architectures, comparison.measure, comparison.scale
     turned = comparison.is_less_better
     sign = -1 if turned else 1
@@ -73,7 +73,7 @@ def _draw_architectures(axes: Axes, comparison: Any) -> None:
                 row.tie_group,
             )
         )
-    # The front leads through those whose mean is not below the interval of any cheaper one. Pre-trained ones have their own.
+    # The front goes through those whose mean is not below the interval of any cheaper one. Pre-trained ones have their own front.
     points.sort(key=lambda point: (point[0], -sign * point[1]))
     labels = []
     for kind in sorted({p[3] for p in points}):
@@ -85,7 +85,7 @@ def _draw_architectures(axes: Axes, comparison: Any) -> None:
                 best.append(point)
         for number, point in enumerate(own if len(points) <= MOST_NAMES else best):
             text = literal(cut(point[4], 34)) + (f" ({point[5]})" if point[5] else "")
-            above = 4 if number % 2 == 0 else -11  # so that neighbours of the same height do not meet
+            above = 4 if number % 2 == 0 else -11  # so that labels of neighbours at the same height do not overlap
             labels.append(axes.annotate(text, point[:2], xytext=(6, above), textcoords="offset points", fontsize=8))
         if len(best) > 1:
             axes.plot(
@@ -103,9 +103,9 @@ def _draw_architectures(axes: Axes, comparison: Any) -> None:
     if (table["seeds"] < FEWEST_SEEDS).any():
         few = caption("fewer than {n} seeds: no claim", n=FEWEST_SEEDS)
         axes.plot([], [], "o", color=BLUE, markerfacecolor="white", label=few)
-    names = dict(zip(*axes.get_legend_handles_labels()[::-1], strict=True))  # each once
+    names = dict(zip(*axes.get_legend_handles_labels()[::-1], strict=True))  # each label once
     if names:
-        # With hundreds of points the search for the best place takes as long as the rest of the picture.
+        # With hundreds of points, searching for the best place takes as long as the rest of the picture.
         place = "best" if len(points) <= MOST_NAMES else "lower right"
         axes.legend(names.values(), names.keys(), fontsize="small", loc=place)
     axes.set_xscale("log")
@@ -119,7 +119,7 @@ def _draw_architectures(axes: Axes, comparison: Any) -> None:
     fields = {"split": _name_split(comparison), "measure": comparison.measure_name}
     axes.set(xlabel=label, ylabel=literal(caption(told, **fields)))
     axes.margins(x=0.25)
-    for label in labels:  # in the right half to the left of its point, or a long one would leave the axes
+    for label in labels:  # in the right half the label is left of its point, since a long one would leave the axes
         if axes.transAxes.inverted().transform(axes.transData.transform(label.xy))[0] > 0.5:
             label.set_horizontalalignment("right")
             label.xyann = (-6, label.xyann[1])
@@ -127,7 +127,7 @@ def _draw_architectures(axes: Axes, comparison: Any) -> None:
 
 
 def _draw_differences(axes: Axes, comparison: Any, pairs: pd.DataFrame) -> None:
-    """The first of the pairs, each with its interval, and the margin."""
+    """Draws the first pairs, each with its interval, and the margin."""
     of = {"images": comparison.images, "split": _name_split(comparison), "shown": MOST_PAIRS, "n": len(pairs)}
     told = (
         "{images:,} {split} images"

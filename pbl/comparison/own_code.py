@@ -1,6 +1,6 @@
-"""The code of one's own that a run's settings use: what an experiment file enters into `MODELS`, `DATASETS` or `CALLBACKS`.
+"""A user's own code that a run's settings use: what an experiment file enters into `MODELS`, `DATASETS` or `CALLBACKS`.
 
-Two runs of the same settings may still be of two models, where one builder was edited between them. The code is read, never
+Two runs with the same settings may still have two different models, if a builder was edited between them. The code is read, never
 executed.
 """
 
@@ -15,9 +15,9 @@ from pbl.config import Config
 from pbl.storage.reading import read_bytes
 
 REGISTRIES = ("MODELS", "DATASETS", "CALLBACKS")
-# What they bind or use is not to be told from the text.
+# The text does not show what these bind or use.
 UNREADABLE = ("exec", "eval", "globals", "locals", "vars")
-# They do nothing but to give something a name; any other statement may change whatever it likes.
+# These statements only give something a name; any other statement may change anything.
 BINDING = (
     ast.FunctionDef,
     ast.AsyncFunctionDef,
@@ -33,18 +33,18 @@ Entry = tuple[str, str]  # a registry, and a name in it
 
 
 def hash_own_code(file: Path, config: Config) -> str:
-    """Returns eight letters for the code that settings use of an experiment file.
+    """Returns eight letters for the code in an experiment file that the settings use.
 
-    That is what the file enters under the names of the settings' model, data set and callbacks, and whatever of the file
-    that refers to. An edit of anything else, of a comment, a docstring or `config = ...` gives the same letters. Where it
-    cannot be told what is used (`import *`, `exec`, a registry that is filled in a loop) it is the whole file's code.
+    That is what the file enters under the names of the settings' model, data set and callbacks, and everything in the file
+    to which that refers. An edit of anything else, a comment, a docstring or `config = ...` gives the same letters. If it
+    is not clear what is used (`import *`, `exec`, a registry that is filled in a loop), the code of the whole file counts.
 
     Args:
         file: A run's `experiment.py`.
         config: The run's settings.
 
     Returns:
-        The letters; "" where the settings use no code of the file, and where it cannot be read.
+        The letters; "" if the settings use no code of the file, or if it cannot be read.
     """
     used = {("MODELS", config.model), ("DATASETS", config.dataset), *(("CALLBACKS", name) for name in config.callbacks)}
     try:
@@ -64,10 +64,10 @@ def _hash_source(source: bytes, used: frozenset[Entry]) -> str:
 
 
 def _remove_texts(tree: ast.Module) -> ast.Module:
-    """Takes away docstrings, and other texts that nothing uses."""
+    """Removes docstrings, and other texts that nothing uses."""
     for node in ast.walk(tree):
         for body in (getattr(node, name, None) for name in ("body", "orelse", "finalbody")):
-            if isinstance(body, list):  # not that of a lambda
+            if isinstance(body, list):  # a lambda's body is not a list
                 is_text = [isinstance(part, ast.Expr) and isinstance(part.value, ast.Constant) for part in body]
                 kept = [part for part, text in zip(body, is_text, strict=True) if not text]
                 body[:] = kept or ([ast.Pass()] if body else [])
@@ -75,7 +75,7 @@ def _remove_texts(tree: ast.Module) -> ast.Module:
 
 
 def _split(tree: ast.Module) -> Iterator[ast.stmt]:
-    """The statements of a file: each imported name by itself, without the configuration, which is compared by itself."""
+    """The statements of a file: each imported name separately, without the configuration, which is compared separately."""
     for statement in tree.body:
         if isinstance(statement, ast.Import | ast.ImportFrom):
             for alias in statement.names:
@@ -85,33 +85,33 @@ def _split(tree: ast.Module) -> Iterator[ast.stmt]:
 
 
 def _targets(statement: ast.stmt) -> list[ast.expr]:
-    """What a statement assigns to."""
+    """The targets to which a statement assigns."""
     if isinstance(statement, ast.Assign):
         return statement.targets
     return [statement.target] if isinstance(statement, ast.AnnAssign | ast.AugAssign) else []
 
 
 def _root(target: ast.expr) -> str | None:
-    """`settings` of `settings["rate"]` and of `settings.rate`."""
+    """`settings` for `settings["rate"]` and for `settings.rate`."""
     while isinstance(target, ast.Attribute | ast.Subscript):
         target = target.value
     return target.id if isinstance(target, ast.Name) else None
 
 
 def _is_registry(node: ast.AST) -> bool:
-    """Whether it is `MODELS`, `pbl.MODELS` or the like."""
+    """Whether a node is `MODELS`, `pbl.MODELS` or the like."""
     return getattr(node, "id", getattr(node, "attr", None)) in REGISTRIES
 
 
 def _entry(node: ast.AST) -> Entry | None:
-    """`("MODELS", "mine")` of `MODELS["mine"]`."""
+    """`("MODELS", "mine")` for `MODELS["mine"]`; None for anything else."""
     if isinstance(node, ast.Subscript) and _is_registry(node.value) and isinstance(node.slice, ast.Constant):
         return getattr(node.value, "id", getattr(node.value, "attr", "")), str(node.slice.value)
     return None
 
 
 def _is_unclear(statements: list[ast.stmt], nodes: list[ast.AST]) -> bool:
-    """Whether what stands in a registry cannot be told, or what a name refers to."""
+    """Whether it is not clear what a registry contains, or what a name refers to."""
     imported = [node for node in nodes if isinstance(node, ast.alias)]
     if any(node.asname and node.name in REGISTRIES for node in imported):
         return True
@@ -124,10 +124,10 @@ def _is_unclear(statements: list[ast.stmt], nodes: list[ast.AST]) -> bool:
 
 
 def _choose_used(statements: list[ast.stmt], used: frozenset[Entry]) -> list[ast.stmt]:
-    """The statements that enter something under one of these names, and all that they refer to, in the file's order."""
-    makers: dict[str | Entry, list[int]] = {}  # of a name, or an entry: the statements that bind or change it
-    needs: list[set[str | Entry]] = []  # of a statement: what it refers to
-    acting: list[int] = []  # a call, an `if`, a loop
+    """The statements that enter something under one of these names, and everything that they refer to, in the file's order."""
+    makers: dict[str | Entry, list[int]] = {}  # for a name, or an entry: the statements that bind or change it
+    needs: list[set[str | Entry]] = []  # for each statement: what it refers to
+    acting: list[int] = []  # statements that act: a call, an `if`, a loop
     for number, statement in enumerate(statements):
         bound, referred = _find_names(statement)
         bound |= {_entry(target) or _root(target) for target in _targets(statement)}

@@ -1,10 +1,10 @@
-"""Runs compared: these trained models with each other, and, where each has several seeds, their architectures.
+"""Comparison of runs: these trained models with each other, and, if each has several seeds, their architectures.
 
-Two questions that are often taken for one. *Is this trained model better than that one?* is asked of the images: an exact
-McNemar test, and a bootstrap over the images that both saw. *Is this architecture better than that one?* is asked of seeds
-and images: training either again would give other weights, so each needs at least three seeds, and the interval is
-`pbl.statistics.crossed_interval`. What is read are the runs' files; nothing is computed by Keras, nothing executed (the command's
-`--measure` and `--split test` do both, before).
+Two questions are often confused. *Is this trained model better than that one?* is answered by the images: an exact
+McNemar test, and a bootstrap over the images that both saw. *Is this architecture better than that one?* is answered by seeds
+and images: training again would give other weights, so each architecture needs at least three seeds, and the interval is
+`pbl.statistics.crossed_interval`. Only the runs' files are read; nothing is computed by Keras, and nothing is executed (the command's
+`--measure` and `--split test` do both, before this).
 """
 
 from collections.abc import Iterable, Iterator, Sequence
@@ -43,11 +43,11 @@ from pbl.statistics import (
 )
 
 ALPHA = 0.05
-MOST_PAIRS = 300  # of architectures that are told
-MOST_MODELS = 4  # of which every pair is told
-# Where none of n images tells two models apart, up to about 4 in n of other images may (Newcombe's interval).
+MOST_PAIRS = 300  # pairs of architectures that are reported
+MOST_MODELS = 4  # models of which every pair is reported
+# If none of n images distinguishes two models, up to about 4 in n of other images may (Newcombe's interval).
 FEW_IMAGES = 4
-# Columns of a run's row that come first, and those of what a model costs.
+# Columns of a run's row that come first, and the columns of a model's cost.
 COLUMNS = (
     "architecture model seed fold run status reason split n accuracy macro_f1 log_loss ece best_val_accuracy epochs trials"
     " train_seconds seconds_to_target parameters"
@@ -59,23 +59,23 @@ MEASURES = {
     "kid": "KID x 1000",
     "dice": "Dice",
     "map50": "mAP50",
-}  # in words; another one is called what it is called
-FEWEST_DISCORDANT = 10  # images that tell two models apart, from which on a bootstrap of them means something
+}  # in words; another measure keeps its name
+FEWEST_DISCORDANT = 10  # images that distinguish two models; with fewer, a bootstrap of them means nothing
 
 
 @dataclass
 class Comparison:
-    """What came out.
+    """The result of a comparison.
 
     Attributes:
-        runs: One tidy row a run, failed ones included (`results.csv`).
-        architectures: One row an architecture, the most accurate first.
-        pairs: Of architectures: difference, interval, Holm's p, verdict; empty where seeds are too few.
-        models: Of trained models: difference, interval, McNemar's p, verdict.
-        notes: What must be said beside the tables.
+        runs: One tidy row for each run, failed ones included (`results.csv`).
+        architectures: One row for each architecture, the best first.
+        pairs: Pairs of architectures: difference, interval, Holm's p, verdict; empty if there are too few seeds.
+        models: Pairs of trained models: difference, interval, McNemar's p, verdict.
+        notes: What must be said in addition to the tables.
         split, images, margin: What was judged; the margin in points of the measure.
         measure: What runs are judged by: "accuracy", or the headline of another task, such as "roc_auc"; a column of the tables.
-        values: Of each architecture `[seeds, n]`, what each run made of each image, whose mean is the measure.
+        values: For each architecture `[seeds, n]`, each run's value for each image, whose mean is the measure.
         is_less_better: Whether a lower measure is the better one.
     """
 
@@ -93,7 +93,7 @@ class Comparison:
 
     @property
     def scale(self) -> int:
-        """By what the measure is multiplied where it is shown: a share is told in percent and points."""
+        """The factor for showing the measure: a share is shown in percent and points."""
         return find_scale(self.measure)
 
     @property
@@ -119,17 +119,17 @@ def compare(
     """Compares runs, and says no more than they support.
 
     Args:
-        runs: Finished and failed ones.
-        split: Which images they are judged on; all on the same.
-        margin: The difference that matters in practice, in points of accuracy; named before anything is judged.
-        baseline: The label or model of the architecture with which all others are compared; else all pairs are.
-        target: The validation accuracy to which training seconds are counted; else the lowest of the runs' best ones, which
+        runs: Finished and failed runs.
+        split: The images they are judged on; the same for all.
+        margin: The difference that matters in practice, in points of accuracy; chosen before anything is judged.
+        baseline: The label or model of the architecture with which all others are compared; by default all pairs are compared.
+        target: The validation accuracy to which training seconds are counted; by default the lowest of the runs' best ones, which
             all of them reached.
         failures: Trainings that left no run.
 
     Raises:
-        InputError: There is nothing to compare; runs are of other images or another split; some have no predictions of
-            this split; the baseline is none of them.
+        InputError: There is nothing to compare; the runs have different images or another split; some have no predictions of
+            this split; the baseline is not one of them.
     """
     if not (np.isfinite(margin) and margin >= 0):
         raise InputError("--margin {margin}: give points of accuracy, such as 1.", margin=margin)
@@ -164,9 +164,9 @@ def compare(
     scale, is_less_better = find_scale(usable[0].measure), usable[0].is_less_better
     pairs, lacking = _compare_architectures(values, pretrained, chosen, margin / scale, _count_independent(usable[0]))
     architectures = _tabulate(groups, values, pretrained, pairs if chosen is None else None)
-    is_pooled = usable[0].folds is not None  # then no single model stands behind an accuracy
+    is_pooled = usable[0].folds is not None  # then an accuracy does not belong to a single model
     models = _compare_models({} if is_pooled else groups, pretrained, margin / scale)
-    if is_less_better:  # what was turned round, so that more was better, is told as it is
+    if is_less_better:  # signs were reversed, so that more was better; now they are restored
         for turned in (pairs, models):
             turned[["difference", "low", "high"]] = -turned[["difference", "high", "low"]].to_numpy()
         values = {label: -of for label, of in values.items()}
@@ -180,21 +180,21 @@ def compare(
 
 
 def find_scale(measure: str) -> int:
-    """By what a measure is multiplied where it is shown: 100 of a share, 1 of a distance."""
+    """The factor for showing a measure: 100 for a share, 1 for a distance."""
     return 1 if measure == "kid" else 100
 
 
 def _count_independent(entry: Entry) -> int:
-    """The images by which `FEW_IMAGES` goes; of an area those of the rarer kind."""
+    """The number of images for `FEW_IMAGES`; for an area the number of the rarer kind."""
     return (
         len(entry.values) if entry.measure == "accuracy" else int(np.unique(entry.labels, return_counts=True)[1].min())
     )
 
 
 def _time_to_target(usable: list[Entry], target: float | None) -> float | None:
-    """Enters the training seconds until the target; returns it, the lowest of the runs' best accuracies unless given."""
+    """Enters the training seconds until the target; returns the target, by default the lowest of the runs' best accuracies."""
     if any(entry.parts for entry in usable):
-        target = None  # of the models of a cross-validation none is timed alone
+        target = None  # in a cross-validation no single model is timed
     elif target is None:
         best = [entry.row.get("best_val_accuracy") for entry in usable]
         target = min((accuracy for accuracy in best if accuracy is not None), default=None)
@@ -265,7 +265,7 @@ def _find_notes(
 
 
 def _find_unequal_budgets(groups: dict[str, list[Entry]]) -> Iterator[Sentence]:
-    """What one architecture had more of than another: epochs, settings tried, seeds, seconds."""
+    """Yields what one architecture had more of than another: epochs, settings tried, seeds, seconds."""
 
     def values_of(name: str) -> dict[str, list]:
         return {label: sorted({entry.row.get(name) or 0 for entry in group}) for label, group in groups.items()}
@@ -341,7 +341,7 @@ def _compare_architectures(
     table["verdict"] = _in_words(
         _judge(row.difference, row.low, row.high, row.p_holm, margin, images) for row in table.itertuples()
     )
-    # Holm holds the next one to be told apart against the level divided by how many are not yet.
+    # Holm tests the next pair at the level divided by the number of pairs that are not yet separated.
     confidence = 1 - ALPHA / max(1, int((table["p_holm"] >= ALPHA).sum()))
     is_open = (table["verdict"] == "not separated") & (len(table) <= MOST_PAIRS)
     table["needed"] = _in_words(
@@ -360,20 +360,22 @@ def _compare_architectures(
 
 
 def _widen(table: pd.DataFrame, values: dict[str, np.ndarray], images: int) -> None:
-    """Where no image tells two apart by values that are no shares of right ones, up to `FEW_IMAGES` of other images may."""
-    if images < len(next(iter(values.values()))[0]) and len(table):  # of an area: the rarer kind's
+    """Widens intervals if no image distinguishes two architectures by values that are not shares of right ones: `FEW_IMAGES` of other images may."""
+    if images < len(next(iter(values.values()))[0]) and len(
+        table
+    ):  # for an area, only images of the rarer kind are counted
         is_flat = table["high"] - table["low"] < 2 * FEW_IMAGES / images
         is_flat &= (table["difference"] == 0) & (table["p"] == 1)
         table.loc[is_flat, "low"], table.loc[is_flat, "high"] = -FEW_IMAGES / images, FEW_IMAGES / images
 
 
 def _in_words(sentences: Iterable[str]) -> pd.Series:
-    """A column that keeps sentences as they are."""
+    """A column that keeps sentences unchanged."""
     return pd.Series(list(sentences), dtype=object)
 
 
 def _tell_needed(first: SeedSummary, second: SeedSummary, confidence: float) -> Sentence:
-    """What would separate them four times in five, were their difference the one seen."""
+    """What would separate them four times in five, if their true difference were the one seen."""
     if abs(first.accuracy - second.accuracy) <= FEW_IMAGES / len(first.mean):
         return Sentence("more images, not seeds, if anything")
     if needed := seeds_to_separate(first, second, confidence):
@@ -384,9 +386,9 @@ def _tell_needed(first: SeedSummary, second: SeedSummary, confidence: float) -> 
 
 
 def _judge(difference: float, low: float, high: float, p: float, margin: float, images: int) -> Sentence:
-    """In words: first whether it matters, then whether it is there.
+    """The verdict in words: first whether the difference matters, then whether it exists.
 
-    Fewer images than `FEW_IMAGES` speaks of never make two alike, however narrow the interval.
+    With so few images that `FEW_IMAGES / images` exceeds the margin, two are never called alike, however narrow the interval is.
     """
     is_within = -margin <= low and high <= margin and abs(difference) + FEW_IMAGES / images <= margin
     if p >= ALPHA:
@@ -400,9 +402,9 @@ def _judge(difference: float, low: float, high: float, p: float, margin: float, 
 
 
 def _compare_models(groups: dict[str, list[Entry]], pretrained: dict[str, bool], margin: float) -> pd.DataFrame:
-    """Pairs of trained models: all where they are few, else the best by validation of each architecture, with the first of them.
+    """Pairs of trained models: all if they are few; otherwise the best of each architecture by validation, each with the first of them.
 
-    Which is the first is seen on the same images, so Holm counts all pairs, those not shown too.
+    Which one is the first is seen on the same images, so Holm counts all pairs, also those not shown.
     """
     columns = ["first", "second", "difference", "low", "high", "only_first", "only_second", "p", "p_holm", "verdict"]
     models = [entry for group in groups.values() for entry in group]
@@ -435,7 +437,7 @@ def _compare_models(groups: dict[str, list[Entry]], pretrained: dict[str, bool],
 def _pair_right_and_wrong(
     correct: np.ndarray, a: np.ndarray, b: np.ndarray, is_shown: np.ndarray, images: int
 ) -> pd.DataFrame:
-    """McNemar's test of all pairs, and of those shown an interval by bootstrap, or Newcombe's where few images tell them apart."""
+    """McNemar's test of all pairs; for those shown, an interval by bootstrap, or Newcombe's if few images distinguish them."""
     correct = correct.astype(np.float32)
     both = (correct @ correct.T).round().astype(int)
     only_a, only_b = both[a, a] - both[a, b], both[b, b] - both[a, b]
@@ -459,7 +461,7 @@ def _pair_right_and_wrong(
 
 
 def _pair_values(values: np.ndarray, a: np.ndarray, b: np.ndarray, is_shown: np.ndarray, images: int) -> pd.DataFrame:
-    """The paired t test of values of the same images; of an area's shares it is DeLong's test."""
+    """The paired t test of values of the same images; for an area's shares it is DeLong's test."""
     from scipy.stats import t
 
     n = values.shape[1]
@@ -484,7 +486,7 @@ def _tabulate(
             is_share = find_scale(groups[labels[0]][0].measure) == 100
             found = probability_of_best([values[label] for label in labels], is_share=is_share)
             best |= dict(zip(labels, found, strict=True))
-    # With fewer seeds nothing is claimed about architectures.
+    # With fewer seeds nothing is said about architectures.
     is_known = all(len(runs) >= FEWEST_SEEDS for runs in values.values())
     rows, measure = [], next(iter(groups.values()))[0].measure
     for label, group in groups.items():
@@ -526,9 +528,9 @@ def _find_interval(group: list[Entry], values: np.ndarray) -> tuple[float, float
         return cross_validated_interval(values, group[0].folds)
     if group[0].measure == "accuracy" or (len(group) > 1 and values.var(axis=1).max() > 0):
         return crossed_mean_interval(summarise_seeds(values), is_share=find_scale(group[0].measure) == 100)
-    # What its evaluation told: of one seed that is of the images alone, and of perfect values no variance is known.
+    # The intervals of its evaluation: with one seed they are over the images alone, and perfect values have no known variance.
     told = [(entry.row["low"], entry.row["high"]) for entry in group if entry.row["low"] is not None]
-    if group[0].is_less_better:  # as `values` are
+    if group[0].is_less_better:  # with the sign of `values`
         told = [(-high, -low) for low, high in told]
     return (min(low for low, _ in told), max(high for _, high in told)) if told else (0.0, 1.0)
 

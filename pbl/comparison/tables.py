@@ -1,4 +1,4 @@
-"""A comparison as tables and sentences for people, and as files: the facts in `results.json`, the same to be read in `results.md`."""
+"""A comparison as tables and sentences for people, and as files: the facts in `results.json`, the same facts for reading in `results.md`."""
 
 import contextlib
 import re
@@ -21,7 +21,7 @@ TABLES = ("runs", "architectures", "pairs", "models")
 
 
 def write_results(comparison: Comparison, folder: str | Path) -> list[Path]:
-    """Writes `results.csv` (one tidy row a run), `results.md` (the tables), `results.png` and `results.json` (the facts).
+    """Writes `results.csv` (one tidy row for each run), `results.md` (the tables), `results.png` and `results.json` (the facts).
 
     Raises:
         InputError: The folder cannot be written.
@@ -48,46 +48,48 @@ def write_results(comparison: Comparison, folder: str | Path) -> list[Path]:
 
 
 def as_dictionary(comparison: Comparison) -> dict[str, Any]:
-    """Returns margin, split, images, measure, the four tables as rows, the notes and their sentences; for JSON, what is no finite number as None."""
+    """Returns margin, split, images, measure, the four tables as rows, the notes and their sentences; for JSON, with None for numbers that are not finite."""
     facts = {name: getattr(comparison, name) for name in ("margin", "split", "images", "measure")}
     for name in TABLES:
         table = getattr(comparison, name).replace([np.inf, -np.inf], np.nan).astype(object)
         facts[name] = table.where(table.notna(), None).to_dict("records")
     facts["notes"] = [*comparison.notes]
     cells = (cell for name in TABLES for cell in getattr(comparison, name).to_numpy(dtype=object).ravel())
-    # What is said in words, once more as a sentence and its fields: so it can be said in another language.
+    # Each sentence is also stored as its template and fields, so that it can be shown in another language.
     said = {str(one): _take_apart(one) for one in (*facts["notes"], *cells) if isinstance(one, Sentence)}
     return {**facts, "sentences": said}
 
 
 def _take_apart(value: Any) -> Any:
-    """A sentence as its template and fields; another value as it is."""
+    """Turns a sentence into its template and fields; returns another value as it is."""
     if not isinstance(value, Sentence):
         return value
     return {"template": value.template, "fields": {name: _take_apart(of) for name, of in value.fields.items()}}
 
 
 def _put_together(value: Any) -> Any:
-    """The opposite; a template that is none of ours stays unsaid, for it may be a stranger's."""
+    """The reverse; raises ValueError for a template that is not ours, since it may be a stranger's."""
     if not isinstance(value, dict):
         return value
-    is_joined = re.fullmatch(r"(\{\w+\}|[^\w{}])+", value["template"])  # of others, without a word of its own
+    is_joined = re.fullmatch(
+        r"(\{\w+\}|[^\w{}])+", value["template"]
+    )  # joins other sentences, without words of its own
     if not is_joined and not is_known(value["template"]):
         raise ValueError(value["template"])
     return Sentence(value["template"], **{name: _put_together(of) for name, of in value["fields"].items()})
 
 
 def read_results(file: Path) -> Comparison:
-    """Reads `results.json`; all but what each run got right, which only the picture needs.
+    """Reads `results.json`: everything except what each run got right, which only the picture needs.
 
     Raises:
-        OSError, ValueError, KeyError, TypeError: It cannot be read, or is not what `write_results` wrote.
+        OSError, ValueError, KeyError, TypeError: The file cannot be read, or is not what `write_results` wrote.
     """
     facts = read_json(file)
     tables = {name: pd.DataFrame(facts[name]) for name in TABLES}
-    measure = facts.get("measure", "accuracy")  # an earlier version compared by accuracy alone
+    measure = facts.get("measure", "accuracy")  # earlier versions compared by accuracy alone
     said = {}
-    for text, parts in facts.get("sentences", {}).items():  # an earlier version kept none
+    for text, parts in facts.get("sentences", {}).items():  # earlier versions stored none
         with contextlib.suppress(ValueError, KeyError, IndexError, TypeError, AttributeError):
             if (sentence := _put_together(parts)) == text:
                 said[text] = sentence
@@ -102,7 +104,7 @@ def read_results(file: Path) -> Comparison:
 
 
 def describe(comparison: Comparison, language: str | None = None) -> str:
-    """Returns the comparison as Markdown: the margin, the architectures, the two questions, what to keep in mind.
+    """Returns the comparison as Markdown: the margin, the architectures, the two questions, and what to keep in mind.
 
     Args:
         comparison, language: As for `list_blocks`.
@@ -127,11 +129,11 @@ def _markdown(rows: list[list[str]]) -> list[str]:
 
 
 def list_blocks(comparison: Comparison, language: str | None = None) -> Iterator[tuple[str, Any]]:
-    """Yields what a page tells of a comparison: "heading" and "text" with words, "list" with lines, "table" with rows of cells.
+    """Yields what a page shows of a comparison: "heading" and "text" with words, "list" with lines, "table" with rows of cells.
 
     Args:
         comparison: What `compare` found, or `read_results` read.
-        language: "en" or "ja"; by `pbl.languages.choose_language` unless given.
+        language: Such as "en" or "ja"; by default as `pbl.languages.choose_language` returns.
     """
     language, shown, measure = choose_language(language), comparison.architectures, comparison.measure
     is_accuracy = measure == "accuracy"
@@ -236,7 +238,7 @@ def show_pairs(pairs: pd.DataFrame, measure: str = "accuracy") -> pd.DataFrame:
 
 
 def translate(table: pd.DataFrame) -> pd.DataFrame:
-    """A table of `show_architectures`, `show_pairs` or `show_models` in the reader's language, headings and cells, as a notebook shows it."""
+    """A table of `show_architectures`, `show_pairs` or `show_models` in the reader's language, headings and cells, for a notebook."""
     return table.map(say_sentence).rename(columns=say)
 
 
@@ -253,7 +255,7 @@ def show_models(models: pd.DataFrame, measure: str = "accuracy") -> pd.DataFrame
 
 
 def _show_discordant(models: pd.DataFrame) -> dict[str, Any]:
-    """How many images one of two alone got right, where images are right or wrong."""
+    """For each pair, how many images only one of the two got right, if images are right or wrong."""
     if "only_first" not in models:
         return {}
     return {"only one right": [f"{a} / {b}" for a, b in zip(models["only_first"], models["only_second"], strict=True)]}
@@ -285,7 +287,7 @@ def _in_words(values: pd.Series, form: str, missing: str) -> pd.Series:
 
 
 def _column(sentences: Iterable[str]) -> pd.Series:
-    """Keeps sentences as they are, so that they can be said in another language."""
+    """Keeps sentences unchanged, so that they can be shown in another language."""
     return pd.Series(list(sentences), dtype=object)
 
 

@@ -1,6 +1,6 @@
 """Sources that are one file: a `.zip` of a folder of class folders, and an `.npz` of arrays.
 
-An archive may come from a stranger. What an honest archive never holds is refused before anything is unpacked.
+An archive may come from a stranger. What an honest archive never contains is refused before anything is unpacked.
 """
 
 import hashlib
@@ -29,7 +29,7 @@ from pbl.errors import InputError, Sentence
 from pbl.storage.writing import PASSING, name_unfinished
 
 LARGEST_IMAGE = GIGABYTE // 2  # bytes of one file in an archive
-LARGEST_RATIO = 100  # of an archive's content to its own size, beyond a gigabyte; photographs have about 1
+LARGEST_RATIO = 100  # unpacked size divided by the archive's own size, checked beyond a gigabyte (.npz: four); photographs have about 1
 
 
 def zip_archive(
@@ -38,20 +38,25 @@ def zip_archive(
     texts: frozenset[str] = frozenset(),
     endings: frozenset[str] = frozenset(),
 ) -> Source:
-    """Opens a `.zip` of a folder of class folders, or of another that `open_folder` opens.
+    """Opens a `.zip` of a folder of class folders, or of another kind of folder that `open_folder` opens.
 
-    Its images are unpacked once, into the local cache.
-    The cache knows an archive by what is in it (names, sizes and checksums), so a changed archive is unpacked anew.
+    Its images are unpacked once, into the local cache. The cache identifies an archive by its content (names, sizes and checksums),
+    so a changed archive is unpacked again.
 
     Args:
         file: The archive.
-        open_folder: Opens the folder that was in it.
-        texts: Names of files that are unpacked too, though they are no images.
-        endings: Endings of such names, as `.xml`.
+        open_folder: Opens the unpacked folder.
+        texts: Names of files that are unpacked too, though they are not images.
+        endings: Endings of such names, such as `.xml`.
 
     Raises:
         InputError: The archive is missing, truncated, encrypted or damaged; it holds a path that leads out of it, a link, or
-            more than a picture can hold; the disk is too small; or what `class_folders` says.
+            more data than pictures can have; the disk is too small; or an error of `class_folders`.
+
+    Example:
+        >>> from pbl.data import zip_archive
+        >>> zip_archive("photos.zip").class_names
+        ['one', 'zero']
     """
     file = expand(file)
     return read_patiently(lambda: _open_zip(file, open_folder, texts, endings), file, file)
@@ -88,7 +93,7 @@ def _open_zip(
 
 
 def _is_whole(folder: Path, members: dict[str, zipfile.ZipInfo], folders: list[str]) -> bool:
-    """Whether the cache still holds all files of an archive; a user may clear it at any time."""
+    """Whether the cache still has all files of an archive; a user may delete it at any time."""
     try:
         return all((folder / name).stat().st_size == info.file_size for name, info in members.items()) and all(
             (folder / name).is_dir() for name in folders
@@ -100,9 +105,9 @@ def _is_whole(folder: Path, members: dict[str, zipfile.ZipInfo], folders: list[s
 def _check_members(
     archive: zipfile.ZipFile, file: Path, texts: frozenset[str], endings: frozenset[str]
 ) -> tuple[dict[str, zipfile.ZipInfo], list[str], dict[str, int]]:
-    """Returns the images in an archive, and the `texts` and those of these `endings`, by their names in Unicode; the folders of all its files; and the endings of the others.
+    """Returns, by their names in Unicode, an archive's images, `texts` and files with these `endings`; the folders of all its files; and how many others there are by ending.
 
-    Raises InputError for what an honest archive of images never holds.
+    Raises InputError for anything that an honest archive of images never contains.
     """
     members: dict[str, zipfile.ZipInfo] = {}
     folders: set[str] = set()  # `class_folders` reports a class without images
@@ -162,20 +167,20 @@ def _check_members(
 
 
 def _is_image(archive: zipfile.ZipFile, info: zipfile.ZipInfo, suffix: str) -> bool:
-    """Whether a file whose ending says nothing is an image by its first bytes."""
+    """Whether a file whose ending is not known is an image by its first bytes."""
     if suffix in NO_IMAGES:
         return False
     try:
         with archive.open(info) as stream:
             return begins_as_image(stream.read(32))
-    except (NotImplementedError, EOFError, RuntimeError, ValueError):  # told when it is unpacked, if it is an image
+    except (NotImplementedError, EOFError, RuntimeError, ValueError):  # reported when it is unpacked, if it is an image
         return False
 
 
 def decode_name(info: zipfile.ZipInfo) -> str:
     """Returns a zip member's name.
 
-    Python reads a name that is not marked as UTF-8 as cp437; most often it is UTF-8, or the encoding of Japanese Windows.
+    Python reads a name that is not marked as UTF-8 as cp437. Most often it is UTF-8, or the encoding of Japanese Windows.
     """
     if info.flag_bits & 0x800:
         return info.filename
@@ -194,7 +199,7 @@ def decode_name(info: zipfile.ZipInfo) -> str:
 def _unpack(
     archive: zipfile.ZipFile, members: dict[str, zipfile.ZipInfo], folders: list[str], folder: Path, file: Path
 ) -> None:
-    """Unpacks into a temporary folder beside `folder`, and renames it when it is complete."""
+    """Unpacks into a temporary folder next to `folder`, and renames it when it is complete."""
     needed = sum(info.file_size for info in members.values())
     try:
         make_cache_folder()
@@ -240,24 +245,31 @@ def _unpack(
 
 
 def npz_arrays(file: str | Path, has_masks: bool = False, has_boxes: bool = False) -> Source:
-    """Opens an `.npz` in Keras's layout: `x_train`, `y_train`, and `x_test`, `y_test`, `x_val`, `y_val` where there are such.
+    """Opens an `.npz` in Keras's layout: `x_train`, `y_train`, and `x_test`, `y_test`, `x_val`, `y_val` if there are such.
 
     Args:
         file: Images are `uint8 [n, height, width]` or `[n, height, width, 1 or 3]`; labels whole numbers `[n]` or `[n, 1]`.
-            An array `class_names` of words may stand beside them.
-        has_masks: Whether masks stand in the place of labels: `m_train`, `m_test`, `m_val`, `[n, height, width]`.
+            The file may also contain an array `class_names` of words.
+        has_masks: Whether there are masks in place of labels: `m_train`, `m_test`, `m_val`, `[n, height, width]`.
         has_boxes: Likewise boxes: `b_train`, `b_test`, `b_val`, `[n, most, 5]` (`pbl.data.boxes.from_boxed_arrays`).
 
     Raises:
-        InputError: The file is missing or damaged, would fill the memory, holds Python objects (which are never unpickled), or
-            its arrays are others.
+        InputError: The file is missing or damaged, would fill the memory, contains Python objects (which are never unpickled), or
+            its arrays do not have this layout.
+
+    Example:
+        >>> import numpy as np
+        >>> from pbl.data import npz_arrays
+        >>> np.savez("mine.npz", x_train=np.zeros((4, 8, 8), np.uint8), y_train=[0, 1, 0, 1], class_names=["cat", "dog"])
+        >>> npz_arrays("mine.npz").class_names
+        ['cat', 'dog']
     """
     file = expand(file)
     make = from_masked_arrays if has_masks else from_boxed_arrays if has_boxes else from_arrays
     return read_patiently(lambda: _open_npz(file, make), file, file)
 
 
-# By what the arrays become, the letter of those that stand beside the images.
+# For each kind of source, the letter of the arrays that belong to the images.
 _LETTERS = {from_arrays: "y", from_masked_arrays: "m", from_boxed_arrays: "b"}
 
 

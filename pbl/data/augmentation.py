@@ -1,11 +1,11 @@
-"""Augmentation of training images: outside the model, on whole batches, with given random numbers.
+"""Augmentation of training images: outside the model, on batches, with given random numbers.
 
-`draw` makes the random numbers of an image from the seed, the epoch and the image's place in it alone, so the same augmented
+`draw` makes the random numbers of an image only from the seed, the epoch and the image's place in it. So the same augmented
 batch can be made again at any time, on any machine.
 
-Boxes move with their images. The box of a turned object is the box around the four turned corners of its own, so it is a little too large;
-it is cut at the border, and left out where less than a third of its area stays (`pbl.data.boxes.KEPT_SHARE`). What is mirrored at the
-border by a turn, or when the image shrinks, is part of an object once more, and has no box.
+Boxes move with their images. The box of a turned object is the box around the four turned corners of its own box, so it is a little too large.
+It is cut at the border, and left out if less than a third of its area remains (`pbl.data.boxes.KEPT_SHARE`). A turn, or a zoom that
+shrinks the image, mirrors the image at the border: a part of an object that appears again there has no box.
 """
 
 import numpy as np
@@ -19,7 +19,7 @@ FLIP, DOWN, RIGHT, ANGLE, ZOOM, BRIGHTNESS, CONTRAST, SATURATION, CUT_Y, CUT_X, 
 
 
 def draw(n: int, augmentation: Augmentation, seed: int, epoch: int, view: int = 0) -> np.ndarray:
-    """Draws the random numbers for `n` images: `float32 [n, 13]`, a function of `seed`, `epoch` and `view` (from 0) alone."""
+    """Draws the random numbers for `n` images: `float32 [n, 13]`, a function of `seed`, `epoch` and `view` (from 0) only."""
     random = np.random.default_rng([seed, epoch, 1 + view])
     numbers = random.random((n, SHARE + 1), np.float32)
     shares = [random.beta(alpha, alpha, n) for alpha in (augmentation.mixup, augmentation.cutmix) if alpha]
@@ -36,13 +36,23 @@ def augment(
     Args:
         images: `uint8 [batch, height, width, channels]`.
         labels: `int32 [batch]`, or one-hot `float32 [batch, classes]`, which MixUp and CutMix need; or masks, `uint8 [batch, height,
-            width]`, which move as their images do, by nearest neighbour; where a crop lies beyond the border is background; or boxes,
-            `float32 [batch, most, 5]`, which move likewise, but stay where `cutout` covers them.
-        numbers: What `draw` gives, for these images.
+            width]`, which move with their images, by nearest neighbour; what a crop takes from beyond the border is background; or boxes,
+            `float32 [batch, most, 5]`, which move likewise, but stay if `cutout` covers them.
+        numbers: What `draw` returns for these images.
         augmentation: What to do.
 
     Returns:
         Images and labels of the same shapes and types.
+
+    Example:
+        >>> import pbl
+        >>> from pbl.config import Augmentation
+        >>> from pbl.data.augmentation import augment, draw
+        >>> flip = Augmentation(flip=True)
+        >>> images, labels = next(iter(pbl.load_data("digits", batch_size=4).val))
+        >>> augmented, _ = augment(images, labels, draw(4, flip, seed=0, epoch=0), flip)
+        >>> tuple(augmented.shape)
+        (4, 8, 8, 1)
     """
     a = augmentation
     n, height, width = tf.shape(images)[0], images.shape[1], images.shape[2]
@@ -50,7 +60,7 @@ def augment(
     if len(labels.shape) == 3 and not has_masks:
         labels = _move_boxes(labels, numbers, augmentation, height, width)
     if has_masks:
-        images = tf.concat([images, labels[..., None]], axis=-1)  # what moves one moves the other
+        images = tf.concat([images, labels[..., None]], axis=-1)  # images and masks move together
     if a.flip:
         images = tf.where(numbers[:, FLIP, None, None, None] < 0.5, images[:, :, ::-1], images)
     if a.crop:
@@ -78,7 +88,7 @@ def augment(
         mean = tf.reduce_mean(x, axis=[1, 2, 3], keepdims=True)
         x = mean + (x - mean) * around_one(CONTRAST, a.contrast)
     if a.saturation and images.shape[3] == 3:
-        grey = tf.reduce_sum(x * [0.299, 0.587, 0.114], axis=3, keepdims=True)  # ITU-R 601, as `fit_image` has it
+        grey = tf.reduce_sum(x * [0.299, 0.587, 0.114], axis=3, keepdims=True)  # ITU-R 601, as in `fit_image`
         x = grey + (x - grey) * around_one(SATURATION, a.saturation)
     x = tf.clip_by_value(x, 0.0, 255.0)
     if a.cutout:
@@ -104,7 +114,7 @@ def _move_boxes(boxes: tf.Tensor, numbers: tf.Tensor, a: Augmentation, height: i
         return boxes
     is_box = boxes[..., 4] >= 0
     left, top, right, bottom, label = tf.unstack(boxes, axis=-1)
-    share = tf.ones_like(left)  # of each box's area that is left
+    share = tf.ones_like(left)  # share of each box's area that is left
     if a.flip:
         flipped = numbers[:, FLIP, None] < 0.5
         left, right = tf.where(flipped, width - right, left), tf.where(flipped, width - left, right)
@@ -117,7 +127,7 @@ def _move_boxes(boxes: tf.Tensor, numbers: tf.Tensor, a: Augmentation, height: i
     if a.rotation or a.zoom:
         angles = (2 * numbers[:, ANGLE, None, None] - 1) * a.rotation * np.pi / 180
         scales = 1 + (2 * numbers[:, ZOOM, None, None] - 1) * a.zoom
-        # The corners, around the centre; `_turn_and_zoom` says where a pixel comes from, this where it goes.
+        # The corners, around the centre. `_turn_and_zoom` computes where a pixel comes from; this computes where it goes.
         x = tf.stack([left, right, right, left], axis=-1) - width / 2
         y = tf.stack([top, top, bottom, bottom], axis=-1) - height / 2
         x, y = (
@@ -138,7 +148,7 @@ def _move_boxes(boxes: tf.Tensor, numbers: tf.Tensor, a: Augmentation, height: i
 def _cut(
     left: tf.Tensor, top: tf.Tensor, right: tf.Tensor, bottom: tf.Tensor, height: int, width: int
 ) -> tuple[tuple[tf.Tensor, ...], tf.Tensor]:
-    """Boxes cut at the border, and the share of each one's area that stays."""
+    """Boxes cut at the border, and the share of each box's area that remains."""
     x, y = (
         (tf.clip_by_value(of, 0.0, float(width)) for of in (left, right)),
         (tf.clip_by_value(of, 0.0, float(height)) for of in (top, bottom)),
@@ -154,7 +164,7 @@ def _mix_up(x: tf.Tensor, other: tf.Tensor, share: tf.Tensor) -> tuple[tf.Tensor
 
 
 def _cut_mix(x: tf.Tensor, other: tf.Tensor, share: tf.Tensor, numbers: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
-    """Pastes a box of another image; returns the share of the area that stayed, since a box is cut off at the border."""
+    """Pastes a box of another image; returns the share of the area that remained, since a box is cut off at the border."""
     height, width, side = x.shape[1], x.shape[2], tf.sqrt(1 - share)
     box = _box(numbers, height, width, side * height, side * width)
     return tf.where(box, other, x), 1 - tf.reduce_mean(tf.cast(box, tf.float32), axis=[1, 2, 3])
@@ -185,7 +195,7 @@ def _turn_and_zoom(x: tf.Tensor, angles: tf.Tensor, scales: tf.Tensor, interpola
 
 
 def _box(numbers: tf.Tensor, height: int, width: int, box_height: tf.Tensor, box_width: tf.Tensor) -> tf.Tensor:
-    """True inside a box around a random pixel, cut off at the border: `bool [batch, height, width, 1]`."""
+    """True inside a box around a random pixel, cut off at the border: `bool [batch, height, width, 1]`; box sizes in pixels, `[batch]`."""
 
     def inside(center: tf.Tensor, length: tf.Tensor, size: int) -> tf.Tensor:
         start = tf.round(center * size - length / 2)[:, None]

@@ -7,9 +7,9 @@
     photos/images/train/1.jpg  photos/labels/train/1.txt  photos/data.yaml                                     YOLO
     photos/train/images/1.jpg  photos/train/labels/1.txt  photos/classes.txt                                   the other way round
 
-An annotation of one image has the path of its image, but for the folders `images` and `labels` (and their like) and the ending. Official
-splits are kept where folders, the names of COCO files, or lists of images (`ImageSets/Main/train.txt`, `train.txt`) say them. An image that
-has no annotation file, or whose file is empty, is an image without boxes.
+An annotation of one image has the path of its image, except for the ending and the folders `images` and `labels` (and similar ones). Official
+splits are kept if they are given by folders, the names of COCO files, or lists of images (`ImageSets/Main/train.txt`, `train.txt`). An image
+that has no annotation file, or an empty one, is an image without boxes.
 """
 
 import hashlib
@@ -65,7 +65,7 @@ class BoxedFiles(Files):
 
     Args:
         root: The folder that names are relative to.
-        files: Of each image its name and its boxes.
+        files: Name and boxes of each image.
         class_names: Name of class 0, 1, ...
     """
 
@@ -75,11 +75,11 @@ class BoxedFiles(Files):
 
     @property
     def place(self) -> str:
-        """What these files are called, however they change."""
+        """A name for these files that stays the same when their content changes."""
         return f"{super().place} {self.class_names}"
 
     def listing(self) -> str:
-        """A digest of the images' names, sizes and times, and of what is said of their boxes."""
+        """A digest of the images' names, sizes and times, and of their boxes."""
         digest = hashlib.sha256(repr(([name for name, _ in self.files], self._status)).encode("utf-8", "surrogatepass"))
         for _, boxes in self.files:
             digest.update(repr((len(boxes.rows), boxes.size, boxes.is_share)).encode() + boxes.rows.tobytes())
@@ -87,11 +87,11 @@ class BoxedFiles(Files):
 
 
 class _Folder(NamedTuple):
-    """What lies in a folder, by names relative to it, sorted.
+    """The files of a folder, by names relative to it, sorted.
 
     Attributes:
         root: The folder.
-        images, jsons, xmls, texts, yamls, names: Files of these kinds; `names` are those of classes.
+        images, jsons, xmls, texts, yamls, names: Files of these kinds; `names` are files of class names.
         passed_over: How many others there are, by their endings.
     """
 
@@ -109,12 +109,12 @@ class _Folder(NamedTuple):
 
 
 class _Labelled(NamedTuple):
-    """The images of a folder with what is said of them, before classes have numbers.
+    """The images of a folder with their annotations, before classes have numbers.
 
     Attributes:
-        splits: Of each split its images and their annotations: (name, annotation's name, annotation).
+        splits: Images and annotations of each split: (name, annotation's name, annotation).
         class_names: Name of class 0, 1, ...
-        findings: What was found on the way.
+        findings: What was found while reading.
         is_share: Whether positions are shares of width and height.
     """
 
@@ -128,8 +128,14 @@ def boxed_folder(folder: str | Path) -> Source:
     """Opens a folder of images with boxes, in one of the forms above.
 
     Raises:
-        InputError: There is no such folder, no image or no annotation in it, or annotations in several formats; an annotation is broken, is of
-            an image that is not there, or of a class that has no name.
+        InputError: There is no such folder, no image or no annotation in it, or annotations in several formats; an annotation is broken, belongs to
+            an image that is missing, or has a class without a name.
+
+    Example:
+        >>> from pbl.data import boxed_folder
+        >>> source = boxed_folder("scenes")  # scenes/images/0.png, scenes/labels/0.txt, scenes/labels/classes.txt
+        >>> source.class_names
+        ['zero']
     """
     root = expand(folder)
     return open_patiently(lambda: _open_folder(root, folder), root, folder)
@@ -174,13 +180,13 @@ def _open_folder(root: Path, folder: str | Path) -> Source:
 
 
 def _count_left_out(labelled: _Labelled) -> tuple[list[int], list[str]]:
-    """How many boxes of each image are left out, and the images' names."""
+    """How many boxes of each image are left out, and the names of the images."""
     found = [(one.left_out, image) for of in labelled.splits.values() for image, _, one in of]
     return [count for count, _ in found], [image for _, image in found]
 
 
 def _descend(root: Path) -> Path:
-    """Goes down while a folder holds nothing but one folder, as archives have it."""
+    """Goes down while a folder holds nothing but one folder, as in many archives."""
     for _ in range(10):
         with os.scandir(root) as entries:
             inside = [entry for entry in entries if not is_hidden(entry.name)]
@@ -220,13 +226,13 @@ def _list_folder(root: Path) -> _Folder:
 
 
 def _key(name: str) -> str:
-    """By what an annotation is found for an image: the path without the ending, and without folders like `images` and `labels`."""
+    """The key that joins an annotation with its image: the path without the ending, and without folders like `images` and `labels`."""
     *folders, file = normalize(name).split("/")
     return "/".join([*(part for part in folders if part.casefold() not in PLACES), PurePosixPath(file).stem])
 
 
 def _split_of(name: str) -> str | None:
-    """The split that a folder in a path means, if any."""
+    """The split that a folder in a path stands for, if any."""
     for part in name.split("/")[:-1]:
         if part.casefold() in PLACES or not (role := find_role(part)):
             continue
@@ -243,7 +249,7 @@ def _read_folder(held: _Folder, folder: str | Path) -> _Labelled:
     }
     texts = [name for name in held.texts if name not in lists and "ImageSets/" not in name]
     of_images = [name for name in texts if _key(name) in keys]
-    if not of_images:  # all of them may be named otherwise: then it is said that they have no image
+    if not of_images:  # all of them may have other names: then the error is that they have no image
         of_images = [name for name in texts if _in_places(name)]
     jsons = [name for name in held.jsons if _is_coco(held, name)]
     found = {"COCO": jsons, "Pascal VOC": held.xmls, "YOLO": of_images}
@@ -271,7 +277,7 @@ def _in_places(name: str) -> bool:
 
 
 def _is_coco(held: _Folder, name: str) -> bool:
-    """Whether a JSON file is meant as COCO: by what it holds, or where it is damaged by its name."""
+    """Whether a JSON file is meant as COCO: by its content, or by its name if it is damaged."""
     content = held.read(name)
     words = sum(word in content for word in (b'"images"', b'"annotations"', b'"categories"'))
     is_called_so = re.search(r"annotations|instances|coco", name.casefold()) is not None
@@ -292,7 +298,7 @@ def _read_coco(held: _Folder, jsons: Sequence[str], folder: str | Path) -> _Labe
             folder=folder, name=jsons[0],
         )  # fmt: skip
     instances = {name: coco for name, coco in cocos.items() if "instances" in name.rpartition("/")[2].casefold()}
-    if instances:  # beside them lie key points of the same images
+    if instances:  # files with key points of the same images may be next to them
         cocos = instances | {name: coco for name, coco in cocos.items() if not coco.is_labelled}
     by_split: dict[str, str] = {}
     for name in cocos:
@@ -342,7 +348,7 @@ def _read_coco(held: _Folder, jsons: Sequence[str], folder: str | Path) -> _Labe
 
 
 def _find_coco_images(held: _Folder, name: str, coco: Coco, split: str) -> list[tuple[str, str, Annotation]]:
-    """The file of each image that a COCO file names: that whose path ends most like its `file_name`."""
+    """The file of each image in a COCO file: the one whose path has the most parts at its end in common with `file_name`."""
     by_file = defaultdict(list)
     for image in held.images:
         by_file[normalize(image).rpartition("/")[2]].append(image)
@@ -382,7 +388,7 @@ def _find_coco_images(held: _Folder, name: str, coco: Coco, split: str) -> list[
     return found
 
 
-# --- Pascal VOC and YOLO: a file an image
+# --- Pascal VOC and YOLO: one file for each image
 
 
 def _read_single(held: _Folder, kind: str, files: Sequence[str], folder: str | Path) -> _Labelled:
@@ -447,7 +453,7 @@ def _read_single(held: _Folder, kind: str, files: Sequence[str], folder: str | P
 
 
 def _label_yolo(held: _Folder, labelled: _Labelled, folder: str | Path) -> _Labelled:
-    """The same with the names of the classes, which other files have."""
+    """Adds the names of the classes, which are in other files."""
     names, source = _find_names(held, folder)
     numbers = ((label, file) for of in labelled.splits.values() for _, file, one in of for label in one.classes)
     largest, file = max(numbers, default=(0, held.images[0]))
@@ -466,11 +472,11 @@ def _label_yolo(held: _Folder, labelled: _Labelled, folder: str | Path) -> _Labe
 
 
 def _label_voc(held: _Folder, labelled: _Labelled, folder: str | Path) -> _Labelled:
-    """The same with the names of the classes. Where corners are 0, and none is below, they are not counted from 1, and stay as they are."""
+    """Adds the names of the classes. If the smallest corner is 0, corners are not counted from 1: they are used as they are."""
     labelled = labelled._replace(class_names=_name_voc_classes(held, labelled.splits, folder))
     starts = [(min(row[:2]), file) for of in labelled.splits.values() for _, file, one in of for row in one.rows]
     first, file = min(starts, default=(0, ""))
-    if not -1 <= first < 0:  # `parse_voc` has taken 1 away
+    if not -1 <= first < 0:  # `parse_voc` has subtracted 1
         return labelled
     splits = {
         split: [
@@ -489,7 +495,7 @@ def _label_voc(held: _Folder, labelled: _Labelled, folder: str | Path) -> _Label
 
 
 def _name_voc_classes(held: _Folder, splits: Mapping[str, list], folder: str | Path) -> list[str]:
-    """The names in `classes.txt` where there is one, else all that occur, sorted."""
+    """The names in `classes.txt` if there is one, else all names that occur, sorted."""
     first = {label: file for of in splits.values() for _, file, one in of for label in one.classes}
     names, source = _find_names(held, folder)
     if names is None:
@@ -506,7 +512,7 @@ def _name_voc_classes(held: _Folder, splits: Mapping[str, list], folder: str | P
 
 
 def _find_names(held: _Folder, folder: str | Path) -> tuple[list[str] | None, str]:
-    """The names of the classes and the file that has them: `data.yaml` before others; None where no file has them."""
+    """The names of the classes and the file that has them: `data.yaml` before others; None if no file has them."""
     by_yaml = {}
     for name in held.yamls:
         content = parse_yaml(held.read(name), name)
@@ -529,7 +535,7 @@ def _find_names(held: _Folder, folder: str | Path) -> tuple[list[str] | None, st
 def _share_out(
     held: _Folder, image_of: Mapping[str, str], folder: str | Path
 ) -> tuple[dict[str, list[str]], list[Finding]]:
-    """The images of each official split; all as "train" where there are none."""
+    """The images of each official split; all as "train" if there are none."""
     by_folder = {image: _split_of(image) for image in held.images}
     if not any(by_folder.values()):
         by_folder = _read_lists(held, image_of, folder) or dict.fromkeys(held.images, "train")
@@ -590,12 +596,12 @@ def _read_lists(held: _Folder, image_of: Mapping[str, str], folder: str | Path) 
 
 
 def _are_alike(one: str, other: str) -> bool:
-    """Whether one of two paths ends as the whole other, or only their last names are known to agree."""
+    """Whether one of two paths ends with the whole other path, which may be only a file name."""
     return f"/{one}".endswith(f"/{other}") or f"/{other}".endswith(f"/{one}")
 
 
 def _read_yaml_folders(held: _Folder) -> dict[str, str]:
-    """The split of each image by the folders that a `data.yaml` names as train, val and test; {} where they tell nothing apart."""
+    """The split of each image by the folders that a `data.yaml` names as train, val and test; {} if they do not separate a split from train."""
     for name in held.yamls:
         content: dict[str, Any] = parse_yaml(held.read(name), name)
         split_of: dict[str, str] = {}

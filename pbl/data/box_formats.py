@@ -1,4 +1,4 @@
-"""What an annotation file says of boxes: COCO JSON, Pascal VOC XML, YOLO text, and the files that name YOLO's classes.
+"""What an annotation file contains about boxes: COCO JSON, Pascal VOC XML, YOLO text, and the files that name YOLO's classes.
 
 | format     | a box                                                       | here                                              |
 |------------|-------------------------------------------------------------|---------------------------------------------------|
@@ -6,8 +6,8 @@
 | Pascal VOC | first and last pixel across and down, counted from 1        | left = xmin - 1, right = xmax, as Detectron2 does |
 | YOLO       | class, centre across and down, width, height, as shares     | times width and height, when these are known      |
 
-Left out, and counted: crowds of objects (COCO `iscrowd`), and objects that are marked as difficult (Pascal VOC). A polygon without a box
-gives the box around it.
+Left out, and counted: crowds of objects (COCO `iscrowd`), and objects that are marked as difficult (Pascal VOC). For a polygon without a box
+the box around it is taken.
 """
 
 import json
@@ -22,17 +22,17 @@ import numpy as np
 from pbl.data.boxes import check_corners
 from pbl.errors import InputError, Sentence
 
-BEYOND = 1e-3  # of a share: such files are written with some six digits
+BEYOND = 1e-3  # how far a share may exceed 0 to 1: such files are written with about six digits
 
 
 class Annotation(NamedTuple):
-    """What one annotation says of its image.
+    """What one annotation contains about its image.
 
     Attributes:
         rows: Left, top, right, bottom of each box.
-        classes: Of each box the name of its class; of YOLO its number.
-        size: Height and width of the image where they are stated.
-        left_out: How many objects are no boxes to be learned.
+        classes: The name of each box's class; for YOLO its number.
+        size: Height and width of the image in pixels, if they are stated.
+        left_out: How many objects are not boxes to be learned.
     """
 
     rows: list[list[float]]
@@ -42,11 +42,11 @@ class Annotation(NamedTuple):
 
 
 class Coco(NamedTuple):
-    """What a COCO file holds.
+    """The content of a COCO file.
 
     Attributes:
         class_names: Names of the categories in the order of their ids.
-        images: Of each image's `file_name` what is said of it.
+        images: The annotation of each image, by its `file_name`.
         is_labelled: Whether there are annotations at all.
     """
 
@@ -60,7 +60,7 @@ def _say(value: Any) -> str:
 
 
 def parse_voc(content: bytes, name: str) -> Annotation:
-    """Reads a Pascal VOC file; raises InputError where it is broken or says what cannot be."""
+    """Reads a Pascal VOC file; raises InputError if it is broken or contains impossible values."""
     root = _parse_xml(content, name)
     if root.tag != "annotation":
         raise InputError(
@@ -90,7 +90,7 @@ def parse_voc(content: bytes, name: str) -> Annotation:
 
 
 def _parse_xml(content: bytes, name: str) -> Element:
-    """Parses XML; a document type, with which a file of 1 kB may claim a gigabyte of text, is refused before it is read."""
+    """Parses XML; a document type, with which a file of 1 kB may expand to a gigabyte of text, is refused before it is read."""
 
     def refuse(*_: Any) -> None:
         raise InputError(
@@ -116,7 +116,7 @@ def _parse_xml(content: bytes, name: str) -> Element:
 
 
 def _to_number(text: Any, name: str) -> float:
-    """A number of a text, or of what JSON holds."""
+    """A number from a text, or from a value of JSON."""
     try:
         if isinstance(text, bool) or text is None:
             raise ValueError
@@ -129,7 +129,7 @@ def _to_number(text: Any, name: str) -> float:
 
 
 def _to_size(value: Any) -> int:
-    """Height or width in pixels; 0 where nothing, or what cannot be, is stated, as some tools write it."""
+    """Height or width in pixels; 0 if none, or an impossible one, is stated, as some tools write it."""
     try:
         return int(float(value))
     except (TypeError, ValueError, OverflowError):
@@ -142,9 +142,9 @@ def _check(rows: list[list[float]], name: str) -> None:
 
 
 def parse_yolo(content: bytes, name: str) -> Annotation:
-    """Reads a YOLO file, a line an object; raises InputError where it is broken or says what cannot be.
+    """Reads a YOLO file, one line for each object; raises InputError if it is broken or contains impossible values.
 
-    A line of a class and three or more points (segmentation, turned boxes) gives the box around them.
+    A line of a class and three or more points (segmentation, turned boxes) becomes the box around them.
     """
     try:
         lines = content.decode("utf-8-sig").splitlines()
@@ -189,12 +189,12 @@ def parse_yolo(content: bytes, name: str) -> Annotation:
 
 
 def parse_coco(content: bytes, name: str) -> Coco | None:
-    """Reads a COCO file; None where it is one, but of no boxes, such as of captions.
+    """Reads a COCO file; None if it is one without boxes, for example of captions.
 
-    A category that is but the heading of others, and of which there is no box, as Roboflow writes it, is no class.
+    A category that is only the heading of others and has no box, as Roboflow writes it, is not a class.
 
     Raises:
-        InputError: It is broken, or says what cannot be.
+        InputError: It is broken, or contains impossible values.
     """
     held = _parse_json(content, name)
     if not isinstance(held, dict) or not isinstance(held.get("images"), list):
@@ -261,12 +261,12 @@ def _parse_json(content: bytes, name: str) -> Any:
 
 
 def _hashable(value: Any) -> Any:
-    """A number or text by which things refer to each other; others never do."""
+    """A value that can be a key of a dictionary: numbers, texts and None as they are, anything else as its `repr`."""
     return value if isinstance(value, (int, str)) else None if value is None else repr(value)
 
 
 def _read_categories(categories: Sequence[Mapping[str, Any]], used: set, name: str) -> dict[Any, str]:
-    """Names of the categories by their ids, in the order of these."""
+    """Names of the categories by their ids, in the order of the ids."""
     names: dict[Any, str] = {}
     headings = {one.get("supercategory") for one in categories if isinstance(one.get("supercategory"), str)}
     for one in categories:
@@ -288,7 +288,7 @@ def _read_categories(categories: Sequence[Mapping[str, Any]], used: set, name: s
 
 
 def _read_coco_images(images: Sequence[Mapping[str, Any]], name: str) -> tuple[dict[Any, str], dict[str, Annotation]]:
-    """File names by the images' ids, and of each file name an annotation without boxes."""
+    """File names by the images' ids, and for each file name an annotation without boxes."""
     files: dict[Any, str] = {}
     found: dict[str, Annotation] = {}
     for number, one in enumerate(images):
@@ -335,7 +335,7 @@ def _read_coco_box(one: Mapping[str, Any], name: str) -> list[float]:
 
 
 def read_name_lines(content: bytes, name: str) -> list[str]:
-    """Names of classes, one a line, as in `classes.txt` and `obj.names`; raises InputError where it is no text."""
+    """Names of classes, one on each line, as in `classes.txt` and `obj.names`; raises InputError if the content is not text."""
     try:
         return [line.strip() for line in content.decode("utf-8-sig").splitlines() if line.strip()]
     except UnicodeDecodeError as error:
@@ -345,7 +345,7 @@ def read_name_lines(content: bytes, name: str) -> list[str]:
 
 
 def parse_yaml(content: bytes, name: str) -> dict[str, Any]:
-    """What a `data.yaml` holds, every word and number as a text; raises InputError where it cannot be read."""
+    """The content of a `data.yaml`, every word and number as a text; raises InputError if it cannot be read."""
     try:
         import yaml
     except ModuleNotFoundError:
@@ -356,7 +356,7 @@ def parse_yaml(content: bytes, name: str) -> dict[str, Any]:
     try:
         held = yaml.load(
             content, Loader=yaml.BaseLoader
-        )  # builds texts, lists and dictionaries alone; `no` stays a text
+        )  # builds only texts, lists and dictionaries; `no` stays a text
     except (yaml.YAMLError, ValueError, RecursionError) as error:
         raise InputError(
             "{name} is not YAML, or it is damaged: {error}. Copy or export it again.", name=name, error=error
@@ -365,7 +365,7 @@ def parse_yaml(content: bytes, name: str) -> dict[str, Any]:
 
 
 def read_yaml_names(held: Mapping[str, Any], name: str) -> list[str]:
-    """Names of the classes in a `data.yaml`: a list, or a mapping from numbers; raises InputError where it is neither, or has gaps."""
+    """Names of the classes in a `data.yaml`: a list, or a mapping from numbers; raises InputError if it is neither, or has gaps."""
     names = held.get("names")
     if isinstance(names, dict):
         try:

@@ -1,4 +1,4 @@
-"""Reads annotations that are a file for each image; what took a while is kept in the local cache."""
+"""Reads annotations that have one file for each image; the result is kept in the local cache if reading took a while."""
 
 import contextlib
 import hashlib
@@ -19,9 +19,9 @@ from pbl.errors import InputError, Sentence, join_sentences
 from pbl.storage.reading import read_json
 from pbl.storage.writing import write_json
 
-_FORMAT = 2  # of what is kept in the cache; part of its name
-_AT_ONCE = 512  # files that are read together
-_MOST_KEPT = 2**30  # bytes
+_FORMAT = 2  # version of what is kept in the cache; part of its name
+_AT_ONCE = 512  # files that are read in one task
+_MOST_KEPT = 2**30  # bytes of a cache file
 
 
 def read_annotations(
@@ -31,14 +31,14 @@ def read_annotations(
 
     Args:
         root: The folder.
-        names: Of the files, relative to it.
-        parse: From what stands in a file, and its name, to what it says.
+        names: Names of the files, relative to it.
+        parse: Takes a file's content and name, and returns its annotation.
 
     Returns:
-        Of each name what its file says.
+        The annotation of each name.
 
     Raises:
-        InputError: Some cannot be read, or are broken (up to three are told).
+        InputError: Some files cannot be read, or are broken (up to three are named).
     """
     status = repr((list(names), list_status(root, names)))
     listing = hashlib.sha256(status.encode("utf-8", "surrogatepass")).hexdigest()
@@ -50,12 +50,12 @@ def read_annotations(
 
 
 def keep(place: str, listing: str, find: Callable[[], Any]) -> Any:
-    """Returns what `find` finds, lists and dictionaries of numbers and words; what took a while is kept in the local cache.
+    """Returns what `find` finds: lists and dictionaries of numbers and words. It is kept in the local cache if finding it took a while.
 
     Args:
-        place: What it is of, however that changes.
-        listing: Tells whether that is still the same.
-        find: Finds it.
+        place: A name for the source that stays the same when its content changes.
+        listing: Changes when the content of the source changes.
+        find: Finds the result.
     """
     key = hashlib.sha256(f"boxes {_FORMAT} {place}".encode("utf-8", "surrogatepass")).hexdigest()
     file = cache_folder() / f"{key[:32]}.json"
@@ -67,7 +67,7 @@ def keep(place: str, listing: str, find: Callable[[], Any]) -> Any:
     found = find()
     if time.perf_counter() - begin > KEPT_FROM:
         text = json.dumps(found)
-        with contextlib.suppress(InputError, OSError):  # what is not kept is read again
+        with contextlib.suppress(InputError, OSError):  # without the cache it is read again
             make_cache_folder()
             write_json(file, {"listing": listing, "checksum": zlib.crc32(text.encode()), "found": text})
     return found

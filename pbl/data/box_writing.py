@@ -1,7 +1,7 @@
 """Writes boxes as COCO, Pascal VOC or YOLO, as `pbl.data.box_files` and other tools read them.
 
 names, shapes = ["1.jpg", "2.jpg"], [(480, 640), (480, 640)]          # height and width
-boxes = [[[10.5, 20, 110, 220, 0]], []]                               # left, top, right, bottom, class; of the second image none
+boxes = [[[10.5, 20, 110, 220, 0]], []]                               # left, top, right, bottom, class; the second image has none
 pbl.data.write_yolo("photos/labels", names, shapes, boxes, ["cat", "dog"])
 """
 
@@ -16,7 +16,7 @@ from pbl.data.boxes import check_boxes
 from pbl.errors import InputError
 from pbl.storage.writing import replacing, write_json
 
-DIGITS = 6  # behind the point of YOLO's shares, as its tools write them
+DIGITS = 6  # after the decimal point of YOLO's shares, as its tools write them
 
 
 def write_coco(
@@ -29,15 +29,22 @@ def write_coco(
     """Writes one COCO file of boxes; ids count from 1.
 
     Args:
-        file: Such as annotations/instances_train.json.
-        names: Of each image the path that `file_name` gets.
-        shapes: Of each image its height and width in pixels; what stands behind them is not looked at.
-        boxes: Of each image `float [k, 5]`: left, top, right, bottom in pixels of the image, and class; rows of class -1 are none. Numbers
-            of 32 bits are read back exactly.
+        file: For example annotations/instances_train.json.
+        names: The path of each image, which `file_name` gets.
+        shapes: Height and width of each image in pixels; further entries are ignored.
+        boxes: For each image `float [k, 5]`: left, top, right, bottom in pixels of the image, and class; rows with class -1 are not boxes.
+            Numbers of 32 bits are read back exactly.
         class_names: Name of class 0, 1, ...
 
     Raises:
-        InputError: Counts that differ, or boxes that are none.
+        InputError: Counts differ, or boxes are not valid.
+
+    Example:
+        >>> import json
+        >>> from pbl.data import write_coco
+        >>> file = write_coco("boxes.json", ["0.png"], [(32, 32)], [[[4, 4, 20, 20, 1]]], ["cat", "dog"])
+        >>> json.loads(file.read_text())["annotations"][0]["bbox"]
+        [4.0, 4.0, 16.0, 16.0]
     """
     images: list[dict[str, Any]] = []
     annotations: list[dict[str, Any]] = []
@@ -65,7 +72,14 @@ def write_voc(
     boxes: Sequence[Any],
     class_names: Sequence[str],
 ) -> list[Path]:
-    """Writes one Pascal VOC file an image, `folder/1.xml` of 1.jpg; corners count pixels from 1. Arguments, errors as for `write_coco`."""
+    """Writes one Pascal VOC file for each image, `folder/1.xml` for 1.jpg; corners count pixels from 1. Arguments, errors as for `write_coco`.
+
+    Example:
+        >>> from pbl.data import write_voc
+        >>> files = write_voc("voc", ["0.png"], [(32, 32)], [[[4, 4, 20, 20, 1]]], ["cat", "dog"])
+        >>> [file.name for file in files]
+        ['0.xml']
+    """
     written = []
     for name, (height, width), rows in _check(names, shapes, boxes, class_names):
         root = ElementTree.Element("annotation")
@@ -94,10 +108,16 @@ def write_yolo(
     boxes: Sequence[Any],
     class_names: Sequence[str],
 ) -> list[Path]:
-    """Writes one YOLO file an image, `folder/1.txt` of 1.jpg, and `classes.txt`, which names the classes.
+    """Writes one YOLO file for each image, `folder/1.txt` for 1.jpg, and `classes.txt`, which names the classes.
 
-    Shares have six digits behind the point, so positions are kept to a millionth of the image's sides. Arguments, errors as for
+    Shares have six digits after the decimal point, so positions are kept to a millionth of the image's sides. Arguments, errors as for
     `write_coco`.
+
+    Example:
+        >>> from pbl.data import write_yolo
+        >>> files = write_yolo("yolo", ["0.png"], [(32, 32)], [[[4, 4, 20, 20, 1]]], ["cat", "dog"])
+        >>> print((files[0].parent / "0.txt").read_text().strip())
+        1 0.375000 0.375000 0.500000 0.500000
     """
     written = []
     for name, (height, width), rows in _check(names, shapes, boxes, class_names):
@@ -119,7 +139,7 @@ def write_yolo(
 def _check(
     names: Sequence[str], shapes: Sequence[Sequence[int]], boxes: Sequence[Any], class_names: Sequence[str]
 ) -> Iterator[tuple[str, tuple[int, int], np.ndarray]]:
-    """Name, height and width, and boxes of each image, all looked at before the first is written."""
+    """Name, height and width, and boxes of each image; all are checked before the first is written."""
     if not len(names) == len(shapes) == len(boxes):
         raise InputError(
             "{names} names, {shapes} shapes and boxes of {boxes} images: give one of each for every image.",

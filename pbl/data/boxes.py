@@ -1,7 +1,7 @@
-"""Boxes of objects in images: what they are in a file, and what they become when the image is brought to the model's shape.
+"""Boxes of objects in images: how a file gives them, and what they become when the image is brought to the model's shape.
 
 A row is `left, top, right, bottom, class`, in pixels: x = 0 is the left edge of the first pixel, x = width the right edge of the last.
-There is no background class. Rows that are none are `[0, 0, 0, 0, -1]`.
+There is no background class. Rows that are not boxes are `[0, 0, 0, 0, -1]`.
 """
 
 from collections.abc import Callable, Sequence
@@ -15,11 +15,11 @@ from pbl.data.source import Source, pair_arrays
 from pbl.errors import InputError, Sentence
 
 NO_BOX = (0, 0, 0, 0, -1)
-MOST_BOXES = 1000  # of an image: each of the others takes as many rows
-# Of a box that is cut off by a crop, the share of its area that must stay; else what is left is hardly that object. A convention between
-# SSD (Liu et al. 2016, section 2.2: the centre must stay, so a quarter at least) and a half, which loses large objects in the middle.
+MOST_BOXES = 1000  # of one image: every image takes as many rows as the one with the most
+# The share of a box's area that must remain when a crop cuts it off; with less, what is left is hardly that object. A convention between
+# SSD (Liu et al. 2016, section 2.2: the centre must remain, so at least a quarter) and a half, which loses large objects in the middle.
 KEPT_SHARE = 1 / 3
-# What may be wrong with boxes, by column of `Images.box_faults`: cut at the image's border; beyond it; without area; the same once more;
+# Possible faults of boxes, by column of `Images.box_faults`: cut at the image's border; beyond it; without area; the same box again;
 # lost when the image was brought to the model's shape.
 FAULTS = CUT, OUTSIDE, FLAT, DOUBLED, LOST = range(5)
 
@@ -29,7 +29,7 @@ class Read(NamedTuple):
 
     Attributes:
         rows: `float64 [k, 5]`, in pixels of the image's file, inside it.
-        faults: `int32 [5]`, how many were cut, or left out, by `FAULTS`.
+        faults: `int32 [5]`, how many were cut or left out, in the order of `FAULTS`.
     """
 
     rows: np.ndarray
@@ -38,12 +38,12 @@ class Read(NamedTuple):
 
 @dataclass(frozen=True)
 class Boxes:
-    """The boxes of an image, as an annotation has them; they are looked at when the size of the image is known.
+    """The boxes of an image, as an annotation gives them; they are checked when the size of the image is known.
 
     Args:
         rows: `float64 [k, 5]`: left, top, right, bottom and class.
-        name: What errors call the annotation.
-        size: Height and width of the image that the annotation states; None where it states none.
+        name: The annotation's name in errors.
+        size: Height and width of the image that the annotation states; None if it states none.
         is_share: Whether positions are shares of width and height, 0 to 1.
     """
 
@@ -53,14 +53,14 @@ class Boxes:
     is_share: bool = False
 
     def read(self, image: str, shape: tuple[int, int]) -> Read:
-        """Returns the boxes in pixels, cut at the image's border, without those that are none.
+        """Returns the boxes in pixels, cut at the image's border, without those that are not valid.
 
         Args:
             image: The name of its image, for errors.
             shape: Height and width of its image.
 
         Raises:
-            InputError: The annotation is of an image of another size.
+            InputError: The annotation is for an image of another size.
         """
         if self.size is not None and tuple(self.size) != tuple(shape):
             raise InputError(
@@ -84,7 +84,7 @@ class Boxes:
         cut = cut_boxes(rows, shape)
         is_inside = (cut[:, 2] > cut[:, 0]) & (cut[:, 3] > cut[:, 1])
         faults[OUTSIDE] = (~is_inside).sum()
-        # Shares are written with some six digits: a box at the border may end a thousandth of a pixel beyond it.
+        # Shares are written with about six digits: a box at the border may end a thousandth of a pixel beyond it.
         faults[CUT] = (np.abs(cut - rows)[is_inside].max(axis=1, initial=0) > 0.01).sum()
         return Read(cut[is_inside], faults)
 
@@ -98,19 +98,19 @@ def cut_boxes(boxes: np.ndarray, shape: tuple[int, int]) -> np.ndarray:
 
 
 def measure_areas(boxes: np.ndarray) -> np.ndarray:
-    """Square pixels of each box, `[...]` of `[..., 4 or more]`; 0 where it is none."""
+    """Area of each box in square pixels, `[...]` from `[..., 4 or more]`; 0 if it is not a box."""
     return (boxes[..., 2] - boxes[..., 0]).clip(0) * (boxes[..., 3] - boxes[..., 1]).clip(0)
 
 
 def _find_move(size: tuple[int, int], fit: str, target: tuple[int, int]) -> tuple[np.ndarray, np.ndarray]:
-    """By what `pbl.data.images.fit_image` enlarges and then moves an image: each `[2]`, across and down."""
+    """The scale and then the shift, in pixels, with which `pbl.data.images.fit_image` fits an image: each `[2]`, across and down."""
     (height, width), (to_height, to_width) = size, target
     if fit == "stretch":
         return np.array([to_width / width, to_height / height]), np.zeros(2)
-    if fit == "crop":  # PIL.ImageOps.fit cuts the image around its centre, at fractions of a pixel
+    if fit == "crop":  # PIL.ImageOps.fit cuts the image around its centre, not at whole pixels
         scale = max(to_width / width, to_height / height)
         return np.full(2, scale), np.array([to_width - scale * width, to_height - scale * height]) / 2
-    # PIL.ImageOps.pad: whole pixels, both the size and the place.
+    # PIL.ImageOps.pad rounds both the size and the place to whole pixels.
     inner_width, inner_height = to_width, to_height
     if width * to_height > to_width * height:
         inner_height = round(height / width * to_width)
@@ -127,18 +127,25 @@ def _move(boxes: np.ndarray, scale: np.ndarray, place: np.ndarray) -> np.ndarray
 
 
 def fit_boxes(boxes: np.ndarray, size: tuple[int, int], fit: str, target: tuple[int, int]) -> np.ndarray:
-    """Moves and enlarges boxes as `pbl.data.images.fit_image` does their image.
+    """Moves and scales boxes as `pbl.data.images.fit_image` does with their image.
 
-    A box that a crop cuts is cut; of which less than a third of its area stays (`KEPT_SHARE`) is left out.
+    A box that a crop cuts off is cut; it is left out if less than a third of its area remains (`KEPT_SHARE`).
 
     Args:
-        boxes: `float [k, 5]` in pixels of the image itself.
-        size: Height and width of the image itself.
+        boxes: `float [k, 5]` in pixels of the original image.
+        size: Height and width of the original image.
         fit: `crop`, `pad` or `stretch`.
-        target: Height and width of what the image becomes.
+        target: Height and width of the fitted image.
 
     Returns:
         `float [k or fewer, 5]`.
+
+    Example:
+        >>> import numpy as np
+        >>> from pbl.data import fit_boxes
+        >>> boxes = np.array([[10.0, 20.0, 30.0, 40.0, 0.0]])
+        >>> fit_boxes(boxes, size=(100, 100), fit="stretch", target=(50, 50)).tolist()
+        [[5.0, 10.0, 15.0, 20.0, 0.0]]
     """
     moved = _move(boxes, *_find_move(size, fit, target))
     cut = cut_boxes(moved, target)
@@ -146,17 +153,24 @@ def fit_boxes(boxes: np.ndarray, size: tuple[int, int], fit: str, target: tuple[
 
 
 def unfit_boxes(boxes: np.ndarray, size: tuple[int, int], fit: str, target: tuple[int, int]) -> np.ndarray:
-    """Brings boxes of a fitted image back to the image's own pixels: the inverse of `fit_boxes`, cut at the image's border.
+    """Brings boxes of a fitted image back to the pixels of the original image: the inverse of `fit_boxes`, cut at the image's border.
 
     Args:
-        boxes: `float [..., k, 4 or more]` in pixels of the fitted image: left, top, right, bottom, and what stands behind them, such as
-            class and score, which stays. Rows of no box (class -1) stay as they are.
-        size: Height and width of the image itself.
-        fit: As for `fit_boxes`. What `crop` cut off was never seen.
+        boxes: `float [..., k, 4 or more]` in pixels of the fitted image: left, top, right, bottom, and further columns, such as
+            class and score, which stay unchanged. Rows that are not boxes (class -1) stay unchanged.
+        size: Height and width of the original image.
+        fit: As for `fit_boxes`. No box comes back from what `crop` cut off.
         target: Height and width of the fitted image.
 
     Returns:
         Boxes of the same shape.
+
+    Example:
+        >>> import numpy as np
+        >>> from pbl.data import unfit_boxes
+        >>> boxes = np.array([[5.0, 10.0, 15.0, 20.0, 0.0]])
+        >>> unfit_boxes(boxes, size=(100, 100), fit="stretch", target=(50, 50)).tolist()
+        [[10.0, 20.0, 30.0, 40.0, 0.0]]
     """
     boxes = np.asarray(boxes)
     scale, place = _find_move(size, fit, target)
@@ -176,21 +190,21 @@ def pad_boxes(boxes: Sequence[np.ndarray], most: int) -> np.ndarray:
 
 
 def count_boxes(boxes: np.ndarray) -> np.ndarray:
-    """How many boxes each image has: `int [n]` of `[n, most, 5]`."""
+    """How many boxes each image has: `int [n]` from `[n, most, 5]`."""
     return (boxes[..., 4] >= 0).sum(axis=-1)
 
 
 def find_commonest_class(rows: np.ndarray, num_classes: int) -> int:
-    """The class that most boxes of an image are of, the first of several; `num_classes` where there is no box: splits go by it."""
+    """The class of most boxes in an image, the lowest one of equals; `num_classes` if there is no box. Splits are stratified by it."""
     return int(np.bincount(rows[:, 4].astype(int)).argmax()) if len(rows) else num_classes
 
 
 def find_most(counts: Sequence[int], names: Sequence[str]) -> int:
-    """The most boxes of an image, at least 1; raises InputError where there are more than are learned.
+    """The largest number of boxes in an image, at least 1; raises InputError if an image has more than `MOST_BOXES`.
 
     Args:
-        counts: Of each image.
-        names: Of each image.
+        counts: Number of boxes of each image.
+        names: Name of each image.
     """
     most = max(counts, default=0)
     if most > MOST_BOXES:
@@ -202,15 +216,15 @@ def find_most(counts: Sequence[int], names: Sequence[str]) -> int:
 
 
 def check_boxes(rows: Any, name: str, num_classes: int | None) -> np.ndarray:
-    """Returns the boxes of an image as `float64 [k, 5]`, without rows of no box (class -1).
+    """Returns the boxes of an image as `float64 [k, 5]`, without rows that are not boxes (class -1).
 
     Args:
-        rows: What is to be boxes.
-        name: What errors call them.
-        num_classes: How many classes there are; None where that is not known yet.
+        rows: Values that should be boxes.
+        name: Their name in errors.
+        num_classes: How many classes there are; None if that is not known yet.
 
     Raises:
-        InputError: Another type or shape, numbers that are not finite, a class that is none, corners in the wrong order.
+        InputError: Another type or shape, numbers that are not finite, a class that does not exist, corners in the wrong order.
     """
     try:
         found = np.asarray(rows)
@@ -240,11 +254,11 @@ def check_boxes(rows: Any, name: str, num_classes: int | None) -> np.ndarray:
 
 
 def check_corners(boxes: np.ndarray, name_of: Callable[[int], str]) -> None:
-    """Raises InputError where left, top, right and bottom are not finite, or in the wrong order; a box without area is none, but no error.
+    """Raises InputError if left, top, right or bottom is not finite, or they are in the wrong order; a box without area is not an error.
 
     Args:
         boxes: `float64 [k, 4 or more]`.
-        name_of: Gives the name of a box by its number, for errors.
+        name_of: Returns the name of a box by its number, for errors.
     """
     wrong = ~np.isfinite(boxes[:, :4]).all(axis=1)
     if wrong.any():
@@ -267,8 +281,8 @@ def tell_left_out(left_out: Sequence[int], names: Sequence[str]) -> list[Finding
     """Crowds of objects and difficult objects: a "note", since they are neither learned nor judged.
 
     Args:
-        left_out: How many of each image are left out.
-        names: Of the images.
+        left_out: How many objects of each image are left out.
+        names: Names of the images.
     """
     found = sorted(
         ((count, name) for count, name in zip(left_out, names, strict=True) if count), key=lambda pair: -pair[0]
@@ -285,7 +299,7 @@ def tell_left_out(left_out: Sequence[int], names: Sequence[str]) -> list[Finding
 
 
 def tell_set_aside(names: Sequence[str]) -> list[Finding]:
-    """Splits of images without boxes, as competitions hand out their test images: "act"."""
+    """Splits of images without boxes, as competitions publish their test images: "act"."""
     if not names:
         return []
     return one_finding(
@@ -303,18 +317,27 @@ def from_boxed_arrays(
     test: tuple | None = None,
     val: tuple | None = None,
 ) -> Source:
-    """Makes a source of arrays with boxes.
+    """Makes a source from arrays with boxes.
 
     Args:
         images: `uint8 [n, height, width]` or `[n, height, width, 1 or 3]`, 0 to 255, or a list of images of any sizes.
         boxes: `float [n, most, 5]`, or a list of n arrays `[k, 5]`: left, top, right, bottom in pixels, and class, 0 to the number of
-            classes minus 1; rows of class -1 are none.
-        class_names: Name of each class, the objects' alone; "0", "1", ... unless given.
+            classes minus 1; rows of class -1 are not boxes.
+        class_names: Name of each class of objects; "0", "1", ... unless given.
         test: Images and boxes of an official test split. Without it 30% of `images` become the test split.
         val: Images and boxes of an official validation split.
 
     Raises:
-        InputError: Counts or shapes that differ; boxes that are none.
+        InputError: Counts or shapes that differ; boxes that are not valid.
+
+    Example:
+        >>> import numpy as np
+        >>> import pbl
+        >>> images = np.random.default_rng(0).integers(0, 256, (40, 32, 32), np.uint8)
+        >>> boxes = [[[4, 4, 20, 20, number % 2]] for number in range(40)]  # left, top, right, bottom, class
+        >>> data = pbl.load_data(pbl.data.from_boxed_arrays(images, boxes, ["cat", "dog"]), boxes=True)
+        >>> data.images("val").boxes.shape[1:]
+        (1, 5)
     """
     pairs = pair_arrays((images, boxes), test, val, class_names, "boxes")
     checked: dict[str, list[np.ndarray]] = {}

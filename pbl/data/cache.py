@@ -17,10 +17,10 @@ def cache_folder() -> Path:
 
 
 def make_cache_folder() -> Path:
-    """Makes the folder of the local cache, and deletes what killed processes were making there.
+    """Makes the folder of the local cache, and deletes what killed processes left unfinished there.
 
     Raises:
-        InputError: The folder cannot be made or written.
+        InputError: The folder cannot be made or written to.
     """
     folder = cache_folder()
     try:

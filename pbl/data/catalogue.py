@@ -1,6 +1,6 @@
 """The catalogue of data sets: which source a name or a path stands for.
 
-A data set of your own is a function without arguments that returns a `Source`, most simply by `from_arrays`, entered in
+Your own data set is a function without arguments that returns a `Source`, most simply by `from_arrays`. Enter it in
 `DATASETS` under the name by which the configuration calls it.
 """
 
@@ -33,7 +33,7 @@ from pbl.errors import InputError, Sentence, name_nearest
 def digits() -> Source:
     """Handwritten digits, 1,797 real grey images of 8x8 pixels, bundled with scikit-learn: no download.
 
-    The 17 grey levels 0 to 16 of the original are spread over 0 to 255. Source: Alpaydin and Kaynak (1998), UCI
+    The 17 grey levels of the original, 0 to 16, are spread over 0 to 255. Source: Alpaydin and Kaynak (1998), UCI
     Optical Recognition of Handwritten Digits, its test part.
     """
     from sklearn.datasets import load_digits  # takes 1.4 s, and only this source needs it
@@ -50,14 +50,14 @@ DATASETS: dict[str, Callable[[], Source]] = {"digits": digits}
 MASK_FEATURES = ("mask", "segmentation", "annotation")  # parts of the names of features that are segmentation maps
 
 
-LEFT_OUT = ("is_crowd", "is_difficult")  # of objects that are no boxes to be learned
+LEFT_OUT = ("is_crowd", "is_difficult")  # features that mark objects that are not boxes to be learned
 
 
 class UnknownDataset(InputError):
     """No data set has this name."""
 
 
-# What the values of masks mean where the set itself does not say it; the background's first.
+# What the values of masks mean if the data set does not define it; the background first.
 MEANINGS: dict[str, list[tuple[int, str]]] = {
     "oxford_iiit_pet": [(2, "background"), (1, "pet"), (3, "border")]  # Parkhi et al. 2012: trimaps
 }
@@ -66,7 +66,7 @@ MEANINGS: dict[str, list[tuple[int, str]]] = {
 def tensorflow_dataset(
     name: str, data_dir: str | None = None, has_masks: bool = False, has_boxes: bool = False
 ) -> Source:
-    """Opens a set of TensorFlow Datasets with classes, masks or boxes, downloading it once where there is a network.
+    """Opens a set of TensorFlow Datasets with classes, masks or boxes, downloading it once if there is a network.
 
     The official splits `train`, `validation` and `test` are kept as they are. Image bytes are decoded by
     `pbl.data.images`, like a file that is predicted.
@@ -74,15 +74,15 @@ def tensorflow_dataset(
     Args:
         name: Such as "mnist", "cifar10", "cats_vs_dogs" or "mnist:3.0.1".
         data_dir: Folder of prepared sets; else the variable `TFDS_DATA_DIR`, else `~/tensorflow_datasets`.
-        has_masks: Whether the images' segmentation maps are wanted in place of their classes. What their values mean is what the set
-            says (a `LabeledImage` with names), else what `MEANINGS` says, else as in a folder (`pbl.data.mask_files`).
+        has_masks: Whether the images' segmentation maps are wanted in place of their classes. What their values mean is defined by the
+            data set (a `LabeledImage` with names), else by `MEANINGS`, else found as in a folder (`pbl.data.mask_files`).
         has_boxes: Whether the boxes in its feature `objects` are wanted (a sequence of `bbox` and `label`); crowds and difficult objects are
             left out.
 
     Raises:
-        InputError: No set of this name, none with classes, masks or boxes, not prepared here and no network, or not to be read.
+        InputError: There is no set of this name, or it has no classes, masks or boxes; it is not prepared here and there is no network; or it cannot be read.
     """
-    # With Colab's versions tensorflow_metadata wants a newer protobuf than TensorFlow allows, and the import fails
+    # With Colab's versions, tensorflow_metadata wants a newer protobuf than TensorFlow allows, and the import fails
     # (tensorflow/metadata issue 68). Its generated code works with the older one.
     os.environ.setdefault("TEMPORARILY_DISABLE_PROTOBUF_VERSION_CHECK", "true")
     import tensorflow_datasets as tfds
@@ -91,7 +91,7 @@ def tensorflow_dataset(
     data_dir = str(_choose_folder(data_dir))
     try:
         builder = tfds.builder(name, data_dir=data_dir)
-    except ModuleNotFoundError as error:  # of a set that another package holds, such as huggingface:mnist
+    except ModuleNotFoundError as error:  # a set that is in another package, such as huggingface:mnist
         raise InputError(
             "Data set '{name}' needs the package {package}, which is not installed: pip install {package}.",
             name=name, package=error.name,
@@ -114,7 +114,7 @@ def tensorflow_dataset(
                 registered=", ".join(sorted(DATASETS)),
             ) from None
         raise InputError("Data set '{name}': {error}", name=name, error=error) from None
-    except OSError as error:  # its description is damaged, or somebody else's
+    except OSError as error:  # its description is damaged, or belongs to another user
         raise InputError(
             "Data set '{name}' in {data_dir} cannot be read: {reason}. Restore it from a copy, or let its owner allow others to read its files.",
             name=name, data_dir=data_dir, reason=error.strerror or "dataset_info.json",
@@ -123,7 +123,7 @@ def tensorflow_dataset(
     image_key, target_key = find_keys(builder, name)
     if not builder.info.splits:
         for folder in (Path(data_dir), Path(data_dir) / builder.name, Path(builder.data_path)):
-            _check_readable(folder)  # what cannot be read looks as if it were not there
+            _check_readable(folder)  # TFDS treats a folder that cannot be read as missing
         _download(builder, name, data_dir)
 
     splits, features = builder.info.splits, builder.info.features
@@ -157,8 +157,8 @@ class _Prepared:
     Args:
         builder: The set.
         split: Such as "train".
-        image_key, target_key: Which of its features are the image, and its class or mask.
-        coding: What the masks' values mean; None where there are classes.
+        image_key, target_key: Names of the features with the image, and with its class, mask or objects.
+        coding: What the masks' values mean; None if there are no masks.
     """
 
     def __init__(self, builder: Any, split: str, image_key: str, target_key: str, coding: Coding | None = None):
@@ -179,7 +179,7 @@ class _Prepared:
                 yield content, Mask((target,), (self._name_mask(number),), self._coding), name
 
     def masks(self) -> Iterator[tuple[str, Callable[[], bytes]]]:
-        """Name of each mask, and what gives its file."""
+        """Name of each mask, and a function that returns its file."""
         for number, (content,) in enumerate(self._read(self._keys[1:])):
             yield self._name_mask(number), partial(bytes, content)
 
@@ -194,7 +194,7 @@ class _Prepared:
     def _make_boxes(self, objects: dict[str, np.ndarray], number: int) -> tuple[Boxes, int]:
         corners = np.asarray(objects["bbox"], np.float64).reshape(-1, 4)[:, [1, 0, 3, 2]]  # ymin, xmin, ymax, xmax
         rows = np.concatenate([corners, np.asarray(objects["label"], np.float64).reshape(-1, 1)], axis=1)
-        left_out = rows[:, 4] < 0  # whose class is not given
+        left_out = rows[:, 4] < 0  # their class is not given
         for name in LEFT_OUT:
             if name in objects:
                 left_out |= np.asarray(objects[name], bool)
@@ -202,7 +202,7 @@ class _Prepared:
         return Boxes(rows[~left_out], called, is_share=True), int(left_out.sum())
 
     def _read(self, keys: Sequence[str]) -> Iterator[tuple]:
-        """Yields these features of each example; of images their files."""
+        """Yields these features of each example; images as the content of their files."""
         import tensorflow as tf
         import tensorflow_datasets as tfds
 
@@ -212,7 +212,7 @@ class _Prepared:
             wanted = {key: _list_wanted(features[key]) for key in keys}
             examples = self._builder.as_dataset(
                 split=self._split,
-                # Other features are not read: boxes, and images of many sizes, make no batch.
+                # Other features are not read: boxes, and images of many sizes, cannot be put into a batch.
                 decoders=tfds.decode.PartialDecoding(wanted, decoders=skipped),
                 read_config=tfds.ReadConfig(interleave_cycle_length=1),  # one file after the other: a fixed order
             )
@@ -235,7 +235,7 @@ class _Prepared:
             ) from error
 
     def listing(self) -> str:
-        """A digest of the files' names, sizes and times; of names alone where they lie on no disk of this machine."""
+        """A digest of the files' names, sizes and times; of names alone if they are not on a disk of this machine."""
         status = []
         for file in sorted(map(Path, self._builder.info.splits[self._split].filepaths)):
             found = None
@@ -246,7 +246,7 @@ class _Prepared:
 
 
 def _list_wanted(feature: Any) -> Any:
-    """What is read of a feature: all, of a sequence of objects what is known of boxes."""
+    """What is read of a feature: everything, or for a sequence of objects the parts that concern boxes."""
     inner = getattr(feature, "feature", None)
     return (
         {name: True for name in ("bbox", "label", *LEFT_OUT) if name in inner}
@@ -256,7 +256,7 @@ def _list_wanted(feature: Any) -> Any:
 
 
 def _open_boxes(builder: Any, name: str, image_key: str, objects_key: str) -> Source:
-    """The source of a set with boxes; all splits are looked through for how many boxes an image has."""
+    """The source of a set with boxes; all splits are read to find out how many boxes an image has."""
     features, official = builder.info.features, {"train": "train", "test": "test", "val": "validation"}
     parts = {
         split: _Prepared(builder, of, image_key, objects_key)
@@ -298,7 +298,7 @@ def _is_objects(feature: Any) -> bool:
 
 
 def _find_image_and_objects(builder: Any, name: str) -> tuple[str, str]:
-    """The features that are the image, and a sequence of objects with `bbox` and `label`."""
+    """The names of the features that are the image, and a sequence of objects with `bbox` and `label`."""
     import tensorflow_datasets as tfds
 
     features = builder.info.features
@@ -335,7 +335,7 @@ def _find_image_and_label(builder, name: str) -> tuple[str, str]:
 
 
 def _find_image_and_mask(builder, name: str) -> tuple[str, str]:
-    """The features that are the image and its segmentation map: those that are to be learned, else by their names."""
+    """The names of the features that are the image and its segmentation map: the supervised ones, else by their names."""
     import tensorflow_datasets as tfds
 
     features = builder.info.features
@@ -361,7 +361,7 @@ def _find_image_and_mask(builder, name: str) -> tuple[str, str]:
 
 
 def _find_coding(builder: Any, image_key: str, mask_key: str) -> tuple[Coding, list[Finding]]:
-    """What the values of masks mean; where nothing says it, all are looked through for it."""
+    """What the values of masks mean; if nothing defines it, all masks are read to find out."""
     if names := getattr(builder.info.features[mask_key], "names", None):
         return name_numbers(names, builder.name), []
     splits = [split for split in ("train", "validation", "test") if split in builder.info.splits]
@@ -397,7 +397,7 @@ def _download(builder, name: str, data_dir: str) -> None:
 
 
 def _has_network(seconds: float = 5) -> bool:
-    """Asks one host of TensorFlow Datasets, through a proxy where one is set."""
+    """Asks one host of TensorFlow Datasets, through a proxy if one is set."""
     reached = threading.Event()
 
     def ask() -> None:
@@ -405,14 +405,14 @@ def _has_network(seconds: float = 5) -> bool:
             urllib.request.urlopen("https://storage.googleapis.com/tfds-data/", timeout=seconds)
             reached.set()
         except urllib.error.HTTPError:
-            reached.set()  # a refusal is an answer
+            reached.set()  # an error response is an answer too
         except OSError:
             pass
         finally:
             done.set()
 
     done = threading.Event()
-    # In a thread of its own, since looking up a name has no time limit.
+    # In a separate thread, since looking up a name has no time limit.
     threading.Thread(target=ask, daemon=True).start()
     done.wait(seconds)
     return reached.is_set()
@@ -427,17 +427,22 @@ def open_source(
 ) -> Source:
     """Opens a source: a function in `DATASETS`, a path (see `open_path`), or a TensorFlow Datasets name.
 
-    A bare word is a folder only where TensorFlow Datasets has no set of that name.
+    A bare word is a folder only if TensorFlow Datasets has no set of that name.
 
     Args:
-        name: Its name.
+        name: Name or path of the source.
         data_dir: As for `tensorflow_dataset`.
         has_anomalies: As for `class_folders`.
-        has_masks: Whether the images have a mask each; see `pbl.data.mask_files`, and `tensorflow_dataset`.
+        has_masks: Whether each image has a mask; see `pbl.data.mask_files`, and `tensorflow_dataset`.
         has_boxes: Whether the images have boxes; see `pbl.data.box_files`, and `tensorflow_dataset`.
 
     Raises:
         InputError: There is none of this name, or a function of `DATASETS` returns something else.
+
+    Example:
+        >>> from pbl.data import open_source
+        >>> len(list(open_source("digits").train()))
+        1797
     """
     name = name if name in DATASETS else next((known for known in DATASETS if known.lower() == name.lower()), name)
     if name not in DATASETS:
@@ -502,7 +507,7 @@ def _choose_folder(data_dir: str | None) -> Path:
 
 
 def _check_readable(folder: Path) -> None:
-    """Raises InputError where a folder is there, or may be, and what it holds cannot be told."""
+    """Raises InputError if a folder exists, or may exist, and its content cannot be listed."""
     try:
         with os.scandir(folder):
             pass

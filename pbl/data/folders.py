@@ -1,12 +1,12 @@
 """A folder of class folders as a source.
 
-    photos/cat/1.jpg                     one folder a class; test and validation are cut from them
+    photos/cat/1.jpg                     one folder for each class; test and validation are split off
     photos/train/cat/1.jpg  photos/test/cat/9.jpg      official splits, which are kept
     photos/cat/train/1.jpg  photos/cat/test/9.jpg      the same the other way round
 
-Splits go by the names that people give them: train, training_set, train_data, rps and rps-test-set, 訓練データ and テストデータ.
-Folders that hold the same folders, and whose names do not say what they are, are asked about. Hidden files and what macOS and
-Windows leave (`.DS_Store`, `__MACOSX`, `Thumbs.db`) are passed over.
+Splits are recognised by the usual names: train, training_set, train_data, rps and rps-test-set, 訓練データ and テストデータ.
+If folders hold the same folders and their names do not say what they are, the user is asked. Hidden files and what macOS and
+Windows leave (`.DS_Store`, `__MACOSX`, `Thumbs.db`) are skipped.
 """
 
 import hashlib
@@ -27,7 +27,7 @@ from pbl.data.source import Example, Source, Unreadable
 from pbl.errors import InputError, Sentence
 from pbl.storage.writing import PASSING, Result, is_remote, try_again
 
-# Words for splits, and words beside them that say nothing more.
+# Words for splits, and words next to them that add no meaning.
 SPLITS = {
     "train": {"train", "training", "学習", "訓練", "トレーニング"},
     "val": {"val", "valid", "validation", "dev", "検証", "バリデーション"},
@@ -38,11 +38,11 @@ for known in SPLITS.values():
 UNLABELLED = {"pred", "predict", "prediction", "predictions", "unlabeled", "unlabelled"}
 FILLERS = set("set data dataset images image imgs img pictures photos x データ データセット 画像 用 セット".split())
 _JAPANESE = [word for word in {*FILLERS, *set().union(*SPLITS.values())} if not word.isascii()]
-# Japanese is written without blanks: first the words that are known, the longest first.
+# Japanese is written without spaces: known words are matched first, the longest first.
 _WORD = re.compile("|".join([*sorted(_JAPANESE, key=len, reverse=True), "[a-z]+", r"\d+", r"[^\W_]"]))
-MASKS = 0.05  # pairs of names, as a share of all images; two photographs of one number and other endings happen
+MASKS = 0.05  # pairs of names, as a share of all images; a few photographs with the same number and another ending are normal
 MASK_FOLDERS = {"masks", "mask", "ground_truth", "groundtruth", "gt"}
-# Where images lie beside their masks or boxes, and where those lie.
+# Folders of images that are next to folders of masks or boxes, and those folders.
 IMAGE_FOLDERS = {"images", "image", "imgs", "img", "photos", "jpegimages"}
 ALL_MASK_FOLDERS = MASK_FOLDERS | {
     "labels",
@@ -52,12 +52,12 @@ ALL_MASK_FOLDERS = MASK_FOLDERS | {
     "segmentations",
     "segmentationclass",
 }
-# Behind the name of an image: that of its mask.
+# The end of a mask's name, after the name of its image.
 MASK_WORD = r"[ _-]*(mask|masks|seg|segmentation|gt|label|labels|annotation)"
 _MASK = re.compile(MASK_WORD + r"(?=[ _-]*\d*$)", re.IGNORECASE)
 
-READ_AHEAD = 64 * 2**20  # bytes of files that wait for being decoded; a single file may be larger
-PIECE = 8  # files that one thread reads in one go
+READ_AHEAD = 64 * 2**20  # bytes of files that are read but not yet decoded; a single file may be larger
+PIECE = 8  # files that one thread reads in one task
 
 
 class Files:
@@ -94,7 +94,7 @@ class Files:
             yield content, label, normalize(name)
 
     def _pieces(self) -> Iterator[tuple[list[tuple[str, int]], int]]:
-        """Some files at a time, and their bytes: a task for each would take longer than to read a small file."""
+        """Some files at a time, and their bytes: one task for each small file would take longer than reading it."""
         piece, size = [], 0
         for file, (of_file, *_) in zip(self.files, self._status, strict=True):
             if piece and (len(piece) == PIECE or size + of_file > READ_AHEAD // 64):
@@ -112,11 +112,11 @@ class Files:
 
     @property
     def place(self) -> str:
-        """What these files are called, however they change: the folder, and those in it."""
+        """A name for these files that stays the same when their content changes: the folder, and those in it."""
         return "\n".join([str(self.root.resolve()), *sorted({os.path.dirname(name) for name, _ in self.files})])  # noqa: PTH120
 
     def listing(self) -> str:
-        """A digest of the files' names, classes, sizes and times: another one where a file may have changed."""
+        """A digest of the files' names, classes, sizes and times: another one if a file may have changed."""
         return hashlib.sha256(repr((self.files, self._status)).encode("utf-8", "surrogatepass")).hexdigest()
 
 
@@ -126,7 +126,7 @@ def list_status(root: Path, names: Sequence[str]) -> list[tuple[int, int, int]]:
 
     def look(name: str) -> tuple[int, int, int]:
         try:
-            status = os.stat(f"{folder}/{name}")  # noqa: PTH116, a Path for each would take longer than to ask
+            status = os.stat(f"{folder}/{name}")  # noqa: PTH116, making a Path for each would take longer than the call
         except OSError:
             return 0, 0, 0
         return status.st_size, status.st_mtime_ns, status.st_ctime_ns
@@ -138,7 +138,7 @@ def list_status(root: Path, names: Sequence[str]) -> list[tuple[int, int, int]]:
 
 
 def read_content(root: Path, name: str) -> bytes | Unreadable:
-    """Returns what stands in a file of a data set; or, where it cannot be read, the error that tells it, for all to be told together."""
+    """Returns the content of a file of a data set; or, if it cannot be read, the error, so that all errors can be reported together."""
     file = root / name
     try:
         return read_patiently(file.read_bytes, file, name)
@@ -153,24 +153,29 @@ def class_folders(folder: str | Path, has_anomalies: bool = False) -> Source:
 
     Args:
         folder: The folder.
-        has_anomalies: Whether training sees normal images alone: one class folder is enough, test and validation may have kinds that
-            train has not, and a folder of masks beside the images (masks, ground_truth) is none of them.
+        has_anomalies: Whether only normal images are used for training: one class folder is enough, test and validation may have kinds that
+            train does not have, and a folder of masks next to the images (masks, ground_truth) is not one of them.
 
     Raises:
         InputError: There is no such folder, no class folder, only one, or one without an image; a split has classes that
-            train has not; folders of splits and others stand side by side.
+            train does not have; folders of splits and others are next to each other.
+
+    Example:
+        >>> from pbl.data import class_folders
+        >>> class_folders("photos").class_names
+        ['one', 'zero']
     """
     root = expand(folder)
     return open_patiently(lambda: _open_folder(root, folder, has_anomalies), root, folder)
 
 
 def open_patiently(open_folder: Callable[[], Source], root: Path, folder: str | Path) -> Source:
-    """Opens a folder that may lie on a mounted Drive; raises InputError where it, or a folder in it, cannot be read.
+    """Opens a folder that may be on a mounted Drive; raises InputError if it, or a folder in it, cannot be read.
 
     Args:
-        open_folder: Opens it.
+        open_folder: The function that opens it.
         root: The folder.
-        folder: What errors call it.
+        folder: Its name in errors.
     """
     try:
         return try_again(open_folder, root)
@@ -185,11 +190,11 @@ def open_patiently(open_folder: Callable[[], Source], root: Path, folder: str | 
 
 
 def read_patiently(read: Callable[[], Result], file: Path, name: str | Path) -> Result:
-    """Reads a file that may lie on a mounted Drive; see `pbl.storage.writing.try_again`.
+    """Reads a file that may be on a mounted Drive; see `pbl.storage.writing.try_again`.
 
     Raises:
         Unreadable: It cannot be read; errors call it `name`.
-        InputError: Nothing there can be read, for a minute.
+        InputError: Nothing there could be read for a minute.
     """
     try:
         return try_again(read, file)
@@ -200,7 +205,7 @@ def read_patiently(read: Callable[[], Result], file: Path, name: str | Path) -> 
 
 
 def not_mounted(file: Path, error: OSError) -> InputError:
-    """What is said where reading has failed for a minute."""
+    """The error that is reported if reading has failed for a minute."""
     return InputError(
         "{file} cannot be read: {reason}. Is the Drive or the network folder still mounted? Mount it again and give the same command.",
         file=file,
@@ -225,7 +230,7 @@ def _open_folder(root: Path, folder: str | Path, has_anomalies: bool) -> Source:
 
 
 def _open_named(root: Path, names: list[str], fewest: int) -> Source:
-    """Opens the folders of these names, which are splits or classes; of classes there are at least `fewest`."""
+    """Opens the folders of these names, which are splits or classes; there are at least `fewest` classes."""
     inside = {name: _class_names_in(root / name) for name in names}
     splits, others = _find_splits(root, names, inside)
     if splits:
@@ -240,7 +245,7 @@ def _open_named(root: Path, names: list[str], fewest: int) -> Source:
 
 
 def find_role(name: str) -> tuple[str, set[str]] | None:
-    """Which split a folder's name means, if any; and what else it says: nothing in `train_data`, `seg` in `seg_train`."""
+    """The split that a folder's name stands for, if any; and the other words in it: none in `train_data`, `seg` in `seg_train`."""
     apart = re.sub(r"(?<=[a-z])(?=[A-Z])", "_", unicodedata.normalize("NFKC", name)).casefold()  # TrainData
     words = set(_WORD.findall(apart))
     roles = {split for split, known in SPLITS.items() if known & words}
@@ -251,14 +256,14 @@ def find_role(name: str) -> tuple[str, set[str]] | None:
 
 
 def _find_splits(root: Path, names: list[str], inside: Mapping[str, set[str]]) -> tuple[dict[str, str], list[str]]:
-    """Which folder is which split, and the folders without class names; ({}, []) where the folders are classes."""
+    """Which folder is which split, and the folders without class names; ({}, []) if the folders are classes."""
     roles = {name: find_role(name) for name in names}
     chosen = {name: role[0] for name, role in roles.items() if role and not role[1]}
     rest = [role and role[1] for role in roles.values()]
     if len(names) > 1 and all(rest) and all(more == rest[0] for more in rest):  # train2017 and val2017
         chosen = {name: role[0] for name, role in roles.items()}
     if not chosen:
-        # Names that say more, as in rps and rps-test-set, are of splits where the folders hold the same classes.
+        # Names with further words, as in rps and rps-test-set, are splits if the folders hold the same classes.
         alike = [name for name in names if any(_are_alike(inside[name], inside[o]) for o in names if o != name)]
         chosen = {name: roles[name][0] for name in alike if roles[name]}
         silent = [name for name in alike if name not in chosen]
@@ -294,12 +299,12 @@ def _find_splits(root: Path, names: list[str], inside: Mapping[str, set[str]]) -
 
 
 def _are_alike(one: set[str], other: set[str]) -> bool:
-    """Whether two folders hold the same folders, or nearly: half of the fewer, and at least one."""
+    """Whether two folders hold the same folders, or nearly: at least half of the smaller number, and at least one."""
     return bool(one & other) and 2 * len(one & other) >= min(len(one), len(other))
 
 
 def _is_unlabelled(name: str, inside: set[str]) -> bool:
-    """Whether a folder beside the splits is of images to predict, as `seg_pred`: its name says so, and it holds no classes."""
+    """Whether a folder next to the splits has images to predict, as `seg_pred`: its name says so, and it has no classes."""
     words = set(re.split(r"[\W_]+", name.casefold()))
     return bool(words & UNLABELLED) and len(inside) < 2
 
@@ -343,8 +348,8 @@ def _find_same_inside(root: Path, inside: Mapping[str, set[str]]) -> list[Findin
 
 
 def _class_names_in(folder: Path) -> set[str]:
-    """Names of the folders in a folder that holds no images itself; in a doubled folder (`train/train`) those of the inner one."""
-    if _holds_images(folder):  # most class folders: seen at their first file
+    """Names of the folders in a folder that has no images itself; for a doubled folder (`train/train`) those of the inner one."""
+    if _holds_images(folder):  # true for most class folders, and seen at the first file
         return set()
     inner = _descend(folder)
     return set() if _holds_images(inner) else {normalize(name) for name in _folders_in(inner)}
@@ -359,7 +364,7 @@ def _classes_in(folder: Path) -> dict[str, Path]:
     found: dict[str, Path] = {}
     for name in _folders_in(folder):
         twin = next((other for other in found if _fold(other) == _fold(name)), None)
-        # A data set of letters has a and A.
+        # Not an error for single letters: a data set of letters has both a and A.
         if normalize(name) in found or (twin is not None and len(normalize(name).strip()) > 1):
             raise InputError(
                 "{folder} contains two class folders called {name}, written in two ways. Put their images together.",
@@ -401,9 +406,9 @@ def _open_classes(
     """Makes the source of class folders.
 
     Args:
-        found: Of each split its class folders.
-        folders: Of each split the folder that errors name.
-        root: What names of images are relative to.
+        found: The class folders of each split.
+        folders: For each split, the folder that errors name.
+        root: The folder that names of images are relative to.
         fewest: How many classes there must be; with 1, for anomaly detection, other splits may have more than train.
     """
     class_names = sorted(found["train"] if fewest > 1 else set().union(*found.values()), key=_natural)
@@ -486,7 +491,7 @@ def _open_classes(
 
 
 def _match_classes(classes: dict[str, Path], class_names: list[str], folder: Path) -> dict[str, Path]:
-    """The class folders of a split by train's names, from which they may differ in case and blanks."""
+    """The class folders of a split under train's names; they may differ from these in case and spaces."""
     matched = {}
     for name, path in classes.items():
         near = [known for known in class_names if _fold(known) == _fold(name)]
@@ -503,7 +508,7 @@ def _match_classes(classes: dict[str, Path], class_names: list[str], folder: Pat
 
 
 def _refuse_masks_and_boxes(classes: Mapping[str, Path], folder: Path) -> None:
-    """A network that tells masks from images is right on all of them, and of no use."""
+    """A network that tells masks from images is always right, and useless."""
     of_images, of_masks = (
         [classes[name] for name in sorted(classes) if _fold(name) in known]
         for known in (IMAGE_FOLDERS, ALL_MASK_FOLDERS)
@@ -527,10 +532,10 @@ def _refuse_empty_class(folder: Path) -> None:
 
 
 def tell_passed_over(endings: Mapping[str, int]) -> list[Finding]:
-    """Files among the images that are none: a "note", or "act" where they seem to be pictures that are not read.
+    """Files among the images that are not images: a "note", or "act" if they seem to be pictures in a format that is not read.
 
     Args:
-        endings: How many there are of each ending, such as ".txt"; "" for none.
+        endings: How many files have each ending, such as ".txt"; "" for none.
     """
     if not endings:
         return []
@@ -547,7 +552,7 @@ def tell_passed_over(endings: Mapping[str, int]) -> list[Finding]:
 
 
 def _find_masks(names: list[str]) -> list[Finding]:
-    """Files of one folder whose names differ in their ending, or in a word like _mask, alone: "stop", since masks are no examples."""
+    """Files of one folder whose names differ only in their ending, or in a word like _mask: "stop", since masks are not examples."""
     by_stem: dict[str, list[str]] = {}
     for name in names:
         by_stem.setdefault(os.path.splitext(name)[0], []).append(name)  # noqa: PTH122
@@ -576,7 +581,7 @@ def _is_loose(path: Path) -> bool:
 
 
 def _descend(folder: Path) -> Path:
-    """Goes down while a folder holds nothing but one folder, that holds folders and is no split of a name alone."""
+    """Goes down while a folder holds nothing but one folder that holds folders; a split's folder stops it unless both have the same name."""
     for _ in range(10):
         names = _folders_in(folder)
         if len(names) != 1 or not _folders_in(folder / names[0]):
@@ -593,7 +598,7 @@ def _folders_in(folder: Path) -> list[str]:
 
 
 def walk_files(folder: str | Path, seen: frozenset[tuple[int, int]] = frozenset()) -> Iterator[os.DirEntry]:
-    """All files below a folder, sorted, and links that lead nowhere; a link that leads back to a folder above is not followed.
+    """All files below a folder, sorted, and links without a target; a link back to a folder above is not followed.
 
     Args:
         folder: The folder.
@@ -618,7 +623,7 @@ def list_images(folder: str | Path, passed_over: Counter[str]) -> Iterator[str]:
 
     Args:
         folder: The folder.
-        passed_over: Counts the endings of the files that are no images.
+        passed_over: Counts the endings of the files that are not images.
     """
     for entry in walk_files(folder):
         suffix = os.path.splitext(entry.name)[1].lower()  # noqa: PTH122
@@ -627,7 +632,7 @@ def list_images(folder: str | Path, passed_over: Counter[str]) -> Iterator[str]:
                 yield entry.path
             else:
                 passed_over[suffix] += 1
-        elif suffix in LISTED:  # a link that leads nowhere is named as unreadable
+        elif suffix in LISTED:  # a link without a target is reported as unreadable
             yield entry.path
 
 
@@ -637,7 +642,7 @@ def _natural(name: str) -> list[tuple[int, int | str]]:
 
 
 def normalize(name: str) -> str:
-    """One spelling for each name: macOS writes が as か and a mark, other systems do not. What is not Unicode becomes ?."""
+    """One spelling for each name: macOS writes が as か and a mark, other systems do not. Characters that are not Unicode become ?."""
     return unicodedata.normalize("NFC", name.encode("utf-8", "replace").decode())
 
 

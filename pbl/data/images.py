@@ -4,10 +4,10 @@
 |-------------------------------------|----------------------------------------------------------------|
 | grey (1, 8 or 16 bit)               | 1 channel; 16 bit are divided by 257, not clipped              |
 | colour, CMYK, palette               | 3 channels                                                     |
-| transparency                        | laid on white                                                  |
+| transparency                        | shown on white                                                  |
 | rotated by EXIF (telephone cameras) | turned upright                                                 |
 | animated                            | its first frame                                                |
-| damaged metadata                    | passed over                                                    |
+| damaged metadata                    | ignored                                                        |
 """
 
 import contextlib
@@ -30,19 +30,19 @@ from pbl.storage.writing import expand_pattern
 EXTENSIONS = frozenset(
     ".avif .bmp .dib .gif .j2k .jfif .jp2 .jpe .jpeg .jpg .pbm .pgm .png .pnm .ppm .tif .tiff .webp".split()
 )
-HEIF = frozenset({".heic", ".heif", ".hif"})  # read where pillow-heif is installed; else an error names them
+HEIF = frozenset({".heic", ".heif", ".hif"})  # read if pillow-heif is installed; else an error names them
 LISTED = EXTENSIONS | HEIF
 VALID = "JPEG, PNG, BMP, GIF, WebP, TIFF, PPM, JPEG 2000, AVIF"
-# Pictures and films that are not read; a camera's raw files begin as TIFF does.
+# Pictures and films that are not read; raw files of cameras begin as TIFF does.
 PICTURES = frozenset(
     ".arw .avi .cr2 .cr3 .dcm .dng .ico .jxl .mov .mp4 .nef .nii .orf .psd .raf .raw .rw2 .svg".split()
 )
-# Files of these kinds lie beside images, and are not opened to see whether they are some.
+# Files of these kinds are often next to images; they are not opened to see whether they are images.
 NO_IMAGES = PICTURES | frozenset(
     ".7z .cfg .csv .db .doc .docx .gz .h5 .htm .html .ini .ipynb .json .log .mat .md .npy .npz .pdf .pkl .pt .py .rar"
     " .tar .tsv .txt .xls .xlsx .xml .yaml .yml .zip".split()
 )
-# The first bytes of the formats above.
+# The first bytes of the image formats in EXTENSIONS and HEIF.
 _BEGINNINGS = re.compile(
     rb"\xff\xd8\xff|\x89PNG\r\n|GIF8|BM.{4}\0\0\0\0|RIFF.{4}WEBP|II\*\0|MM\0\*|P[1-6]\s|\0\0\0\x0cjP  |\xff\x4f\xff\x51"
     rb"|.{4}ftyp(?:avi[fs]|hei[cxms]|hev[cxms]|mif1|msf1)",
@@ -51,15 +51,13 @@ _BEGINNINGS = re.compile(
 _IS_HEIF = re.compile(rb".{4}ftyp(?:hei[cxms]|hev[cxms]|mif1|msf1)", re.DOTALL)
 _TURNS = dict(enumerate("FLIP_LEFT_RIGHT ROTATE_180 FLIP_TOP_BOTTOM TRANSPOSE ROTATE_270 TRANSVERSE ROTATE_90".split(), 2))  # fmt: skip
 _ORIENTATION = 0x0112  # the tag of EXIF
-MOST_PIXELS = (
-    100_000_000  # of an image; a telephone's camera has some 50 million. Decoding takes 4 bytes a pixel, or twice that
-)
-DECODING_BYTES = 8  # a pixel, at the most: decoded, and turned or brought to another kind of colours
+MOST_PIXELS = 100_000_000  # of one image; telephone cameras have about 50 million. Decoding takes 4 or 8 bytes a pixel
+DECODING_BYTES = 8  # per pixel, at most: the decoded copy, and one that is turned or in another colour mode
 _STRIP = 1 << 18  # bytes that are copied at a time
 
 
 def is_image_file(file: str | Path) -> bool:
-    """Whether a regular file is an image: by the ending of its name, or where that says nothing by its first bytes."""
+    """Whether a regular file is an image: by the ending of its name, or by its first bytes if the ending is not known."""
     suffix = os.path.splitext(file)[1].lower()  # noqa: PTH122, a Path for each of 100,000 files takes seconds
     if suffix in LISTED:
         return True
@@ -81,7 +79,12 @@ def read_image(file: str | Path) -> np.ndarray:
     """Reads an image file into `uint8 [height, width, 1 or 3]` by the rules above.
 
     Raises:
-        InputError: The file is missing, empty, truncated or no image.
+        InputError: The file is missing, empty, truncated or not an image.
+
+    Example:
+        >>> from pbl.data import read_image
+        >>> read_image("photos/zero/0.png").shape
+        (32, 32, 1)
     """
     file = Path(file)
     try:
@@ -95,12 +98,18 @@ def decode_image(content: bytes, name: str) -> np.ndarray:
     """Decodes the bytes of an image file into `uint8 [height, width, 1 or 3]` by the rules above.
 
     Args:
-        content: What stands in the file.
-        name: How errors call it.
+        content: The content of the file.
+        name: The file's name in errors.
 
     Raises:
-        InputError: The bytes are empty, truncated, too large (`MOST_PIXELS`) or no image.
-        MemoryError: The memory does not do for it: that says nothing of the image.
+        InputError: The bytes are empty, truncated, too large (`MOST_PIXELS`) or not an image.
+        MemoryError: There is not enough memory. This says nothing about the image.
+
+    Example:
+        >>> from pathlib import Path
+        >>> from pbl.data import decode_image
+        >>> decode_image(Path("photos/zero/0.png").read_bytes(), "0.png").shape
+        (32, 32, 1)
     """
     with without_warnings():
         return to_array(open_picture(content, name)[0])
@@ -108,7 +117,7 @@ def decode_image(content: bytes, name: str) -> np.ndarray:
 
 @contextlib.contextmanager
 def without_warnings() -> Iterator[None]:
-    """Within it Pillow does not warn: of damaged metadata, and of images that are large but read. Not for threads to enter."""
+    """Inside it Pillow does not warn about damaged metadata, and about images that are large but are read. Threads must not enter it."""
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", Image.DecompressionBombWarning)
         warnings.filterwarnings("ignore", module=r"PIL\.")
@@ -118,14 +127,14 @@ def without_warnings() -> Iterator[None]:
 def open_picture(
     content: bytes, name: str, reserve: Callable[[int], object] = lambda needed: None
 ) -> tuple[Image.Image, bool]:
-    """Decodes the bytes of an image file into a Pillow image, upright, of mode L or RGB; best within `without_warnings`.
+    """Decodes the bytes of an image file into a Pillow image, upright, of mode L or RGB; best inside `without_warnings`.
 
     Args:
-        content, name: As for `decode_image`, which raises the same.
-        reserve: Is called with the bytes that decoding takes at the most, before they are taken.
+        content, name: As for `decode_image`, which raises the same errors.
+        reserve: Called before decoding, with the most bytes that decoding takes.
 
     Returns:
-        The image; and whether metadata (EXIF, colour profile, comments) were damaged and passed over.
+        The image; and whether metadata (EXIF, colour profile, comments) were damaged and ignored.
     """
     if not content:
         raise InputError("{name} is empty (0 bytes). Copy or download it again.", name=name)
@@ -157,9 +166,9 @@ def open_picture(
             ) from None
         raise InputError("{name} is not an image that can be read. Valid: {valid}.", name=name, valid=VALID) from None
     except MemoryError:
-        raise  # says nothing of the image
+        raise  # says nothing about the image
     except Exception as error:
-        # On damaged files Pillow raises nearly any exception: SyntaxError for a PNG, struct.error, TypeError for a TIFF.
+        # For damaged files Pillow raises nearly any exception: SyntaxError for a PNG, struct.error, TypeError for a TIFF.
         _raise_without_memory(content, error)
         raise InputError(
             "{name} cannot be decoded: {error}. Copy it again or leave it out.",
@@ -174,22 +183,22 @@ class _TooLarge(Exception):
 
 
 def count_pixels(content: bytes) -> int:
-    """How many pixels the head of an image file says that it has; 0 where it says nothing."""
-    with contextlib.suppress(Exception), opened(content) as image:  # damaged files raise nearly any
+    """How many pixels an image has according to its header; 0 if it cannot be read."""
+    with contextlib.suppress(Exception), opened(content) as image:  # damaged files raise nearly any exception
         return image.width * image.height
     return 0
 
 
 def _raise_without_memory(content: bytes, error: Exception) -> None:
-    """Raises MemoryError where it may have been memory that was missing: some of Pillow's decoders tell that as another error."""
+    """Raises MemoryError if the error may come from a lack of memory: some of Pillow's decoders report that as another error."""
     if "out of memory" in str(error):
         raise MemoryError from None
-    bytearray(min(count_pixels(content), MOST_PIXELS) * DECODING_BYTES)  # raises it where there is none
+    bytearray(min(count_pixels(content), MOST_PIXELS) * DECODING_BYTES)  # raises MemoryError if there is not enough
 
 
 @functools.cache
 def _formats() -> list[str]:
-    """Those of Pillow's formats that are read: others hand a file to other programs, as EPS does to Ghostscript."""
+    """The formats of Pillow that are read: others pass a file to other programs, as EPS does to Ghostscript."""
     Image.init()
     read = ["JPEG", "PNG", "BMP", "DIB", "GIF", "WEBP", "TIFF", "PPM", "JPEG2000", "AVIF"]
     try:
@@ -204,11 +213,11 @@ def _formats() -> list[str]:
 
 @contextlib.contextmanager
 def opened(content: bytes) -> Iterator[Image.Image]:
-    """The image, of which only the head has been read."""
+    """The image, after only its header was read."""
     try:
         with Image.open(io.BytesIO(content), formats=_formats()) as image:
             yield image
-    except Image.DecompressionBombError as error:  # Pillow's own limit, of some 179 million pixels
+    except Image.DecompressionBombError as error:  # Pillow's own limit, about 179 million pixels
         raise _TooLarge(int(re.search(r"\d+", str(error))[0])) from None
 
 
@@ -228,13 +237,13 @@ def _find_orientation(image: Image.Image) -> int:
         return image.getexif().get(_ORIENTATION, 1)
     except MemoryError:
         raise
-    except Exception:  # damaged EXIF raises nearly any
+    except Exception:  # damaged EXIF raises nearly any exception
         return 1
 
 
 def _make_upright(image: Image.Image, orientation: int) -> Image.Image:
     """The image as it is seen, of mode L or RGB."""
-    # 16 bits; convert("L") would clip them at 255. Of a PGM file Pillow makes 32 bits of 0 to 65535.
+    # 16 bits; convert("L") would clip them at 255. For a PGM file Pillow returns 32 bits with values 0 to 65535.
     if image.mode.startswith("I;16") or (image.mode == "I" and image.format == "PPM"):
         image = Image.fromarray((np.asarray(image, np.float64) / 257).round().clip(0, 255).astype(np.uint8))
     elif image.mode in ("I", "F"):
@@ -249,7 +258,7 @@ def _make_upright(image: Image.Image, orientation: int) -> Image.Image:
 
 
 def _as_mode(image: Image.Image, mode: str) -> Image.Image:
-    return image if image.mode == mode else image.convert(mode)  # which copies in any case
+    return image if image.mode == mode else image.convert(mode)  # convert always makes a copy
 
 
 def find_shape(picture: Image.Image) -> tuple[int, int, int]:
@@ -258,7 +267,7 @@ def find_shape(picture: Image.Image) -> tuple[int, int, int]:
 
 
 def strips(picture: Image.Image) -> Iterator[bytes]:
-    """The pixels, row after row, some rows at a time: all at once would be copied three times."""
+    """The pixels, row after row, some rows at a time: to take all at once would copy them three times."""
     height, width, channels = find_shape(picture)
     rows = max(1, _STRIP // (width * channels))
     if rows >= height:
@@ -280,7 +289,7 @@ def to_array(picture: Image.Image) -> np.ndarray:
 
 
 def _pieces(content: bytes) -> list[tuple[bytes, bytes, bytes]] | None:
-    """Parts a PNG or JPEG file into (kind, all bytes, body); what comes after the metadata is the last piece."""
+    """Splits a PNG or JPEG file into (kind, all bytes, body); what follows the metadata is the last piece."""
     pieces, at = [], 8
     if content.startswith(b"\x89PNG\r\n\x1a\n"):
         while len(content) >= at + 12:
@@ -299,14 +308,14 @@ def _pieces(content: bytes) -> list[tuple[bytes, bytes, bytes]] | None:
 
 
 def _without_metadata(content: bytes) -> bytes | None:
-    """The file with nothing but what its pixels need; None where the format is another or it holds nothing else."""
+    """The file reduced to what its pixels need; None if it has another format or nothing else to remove."""
     pieces = _pieces(content)
     if pieces is None:
         return None
     if content.startswith(b"\x89"):
         head, needed = content[:8], {b"IHDR", b"PLTE", b"tRNS", b"IDAT", b"IEND", b""}
         kept = [whole for kind, whole, _ in pieces if kind in needed]
-    else:  # APP1 to APP15 and comments go, but APP14, which says how the colours are coded
+    else:  # APP1 to APP15 and comments are removed, except APP14, which says how the colours are coded
         head = content[:2]
         kept = [
             whole for kind, whole, _ in pieces if not (b"\xe1" <= kind <= b"\xef" or kind == b"\xfe") or kind == b"\xee"
@@ -315,7 +324,7 @@ def _without_metadata(content: bytes) -> bytes | None:
 
 
 def _read_orientation(content: bytes) -> int:
-    """The orientation in the EXIF of a file that Pillow does not open as it is."""
+    """The orientation in the EXIF of a file that Pillow does not open unchanged."""
     for kind, _, body in _pieces(content) or ():
         if kind == b"eXIf" or (kind == b"\xe1" and body.startswith(b"Exif")):
             try:
@@ -324,23 +333,28 @@ def _read_orientation(content: bytes) -> int:
                 return exif.get(_ORIENTATION, 1)
             except MemoryError:
                 raise
-            except Exception:  # damaged EXIF raises nearly any
+            except Exception:  # damaged EXIF raises nearly any exception
                 return 1
     return 1
 
 
 def fit_image(image: np.ndarray, size: tuple[int, int], channels: int, fit: str = "crop") -> np.ndarray:
-    """Brings an image to the shape that a model takes.
+    """Brings an image to the input shape of a model.
 
     Args:
         image: `uint8 [height, width, 1 or 3]`.
         size: Height and width wanted, in pixels.
         channels: 1 (grey: ITU-R 601 luma of the colours) or 3.
-        fit: `crop` fills the shape and cuts off what stands over on both sides; `pad` shows all of it between
-            black bars; `stretch` distorts it. Bilinear with antialiasing. An image of that size is not touched.
+        fit: `crop` fills the shape and cuts off what exceeds it on both sides; `pad` shows the complete image between
+            black bars; `stretch` distorts it. Bilinear with antialiasing. An image of that size is not changed.
 
     Returns:
         `uint8 [*size, channels]`.
+
+    Example:
+        >>> from pbl.data import fit_image, read_image
+        >>> fit_image(read_image("photos/zero/0.png"), size=(16, 24), channels=3, fit="pad").shape
+        (16, 24, 3)
     """
     if image.shape == (*size, channels):
         return image
@@ -349,7 +363,7 @@ def fit_image(image: np.ndarray, size: tuple[int, int], channels: int, fit: str 
 
 
 def fit_picture(picture: Image.Image, size: tuple[int, int], channels: int, fit: str = "crop") -> Image.Image:
-    """As `fit_image`, of a Pillow image of mode L or RGB."""
+    """As `fit_image`, for a Pillow image of mode L or RGB."""
     picture = _as_mode(picture, "L" if channels == 1 else "RGB")
     width_height = (size[1], size[0])
     if picture.size != width_height:
@@ -359,21 +373,21 @@ def fit_picture(picture: Image.Image, size: tuple[int, int], channels: int, fit:
 
 
 def unfit_mask(mask: np.ndarray, shape: tuple[int, int], fit: str = "crop") -> np.ndarray:
-    """Brings the mask of a fitted image back to the image's own size, by nearest neighbour.
+    """Brings the mask of a fitted image back to the size of the original image, by nearest neighbour.
 
     Args:
-        mask: `uint8 [height, width]`, of what `fit_image` gave.
-        shape: Height and width of the image itself.
-        fit: As for `fit_image`. What `crop` cut off was never seen: there the mask is 0.
+        mask: `uint8 [height, width]`, of an image that `fit_image` returned.
+        shape: Height and width of the original image.
+        fit: As for `fit_image`. The network never saw what `crop` cut off: the mask is 0 there.
 
     Returns:
         `uint8 [*shape]`.
     """
     height, width = shape
-    scale = max if fit == "crop" else min  # of the fitted size by the image's own
+    scale = max if fit == "crop" else min  # of the fitted size divided by the original size
     factor = scale(mask.shape[0] / height, mask.shape[1] / width)
     across = (factor, factor) if fit != "stretch" else (mask.shape[0] / height, mask.shape[1] / width)
-    # The middle of each pixel, in the fitted mask; both lie around one centre.
+    # The middle of each pixel, in the fitted mask; both have the same centre.
     rows, columns = (
         np.floor((np.arange(own) + 0.5 - own / 2) * of + fitted / 2).astype(int)
         for own, of, fitted in zip(shape, across, mask.shape, strict=True)
@@ -384,12 +398,17 @@ def unfit_mask(mask: np.ndarray, shape: tuple[int, int], fit: str = "crop") -> n
 
 
 def find_image_files(paths: list[str | Path]) -> list[Path]:
-    """Returns the image files among `paths`: files as they are, folders searched to the bottom, sorted by name.
+    """Returns the image files among `paths`: files as they are, folders searched with all subfolders, sorted by name.
 
     Hidden files and what macOS leaves (`.DS_Store`, `__MACOSX`) are skipped.
 
     Raises:
         InputError: A path does not exist, or a folder holds no image.
+
+    Example:
+        >>> from pbl.data import find_image_files
+        >>> [file.as_posix() for file in find_image_files(["photos"])][:2]
+        ['photos/one/0.png', 'photos/one/1.png']
     """
     files: list[Path] = []
     for path in [place for word in paths for place in expand_pattern(word)]:

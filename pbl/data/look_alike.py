@@ -1,4 +1,4 @@
-"""Groups of images that the names do not tell: look-alikes, and a table."""
+"""Groups of images that do not come from their names: look-alikes, and a table."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -12,20 +12,18 @@ from pbl.data.paths import expand
 from pbl.errors import InputError
 
 LOOK_ALIKE = "look_alike"
-# A distance of `pbl.data.doctor.alignment.find_alike`: 0 equal, 1 as far apart as two images of the set by chance. The largest at
+# A distance of `pbl.data.doctor.alignment.find_alike`: 0 equal, 1 as far apart as two images of the set on average. The largest at
 # which the data doctor takes two images for copies.
 BOUND = 0.2
-CHAINED = (
-    0.5  # share of all images in one group, from which on they are no look-alikes but images that differ in little
-)
+CHAINED = 0.5  # share of all images in one group; above it they are not look-alikes but images that differ little
 MOST = 20_000  # images; each is compared with all others
 
 
 def group_look_alikes(images: np.ndarray, names: Sequence[str]) -> list[str]:
-    """Puts images into one group that look alike: the connected components of pairs within `BOUND` of each other.
+    """Puts images that look alike into one group: the connected components of pairs within `BOUND` of each other.
 
-    Such are frames of one film, exposures of one part, a photograph and its edited copy. A group's word is the name of its first
-    image. Images that look alike only to a person, as two photographs of one patient may, are not found.
+    Examples are frames of one film, exposures of one part, a photograph and its edited copy. The word of a group is the name of its
+    first image. Images that only a person recognises as related, such as two photographs of one patient, are not found.
 
     Args:
         images: `uint8 [n, height, width, channels]`, at least 3 pixels a side.

@@ -1,15 +1,15 @@
-"""Images with a mask each: a class for every pixel, 0 for the background.
+"""Images with one mask each: a class for every pixel, 0 for the background.
 
     photos/images/1.jpg  photos/masks/1.png                             the same stem; or masks/1_mask.png
     photos/images/cat/1.jpg  photos/masks/cat/1.png                     below folders of the same names
     photos/train/images/1.jpg  photos/train/masks/1.png  photos/test/images/9.jpg ...        official splits, which are kept
     photos/images/train/1.jpg  photos/masks/train/1.png ...             the same the other way round
-    photos/masks/1_mask.png  photos/masks/1_mask_1.png  photos/masks/1/a.png ...             several masks of an image: united
+    photos/masks/1_mask.png  photos/masks/1_mask_1.png  photos/masks/1/a.png ...             several masks of one image: merged
 
-A mask has one grey value a class (0, 1, 2, or 0 and 255), or one colour a class; the classes come in the order of the values, of colours
-of red, green and blue, and the background is the value 0, black. Where no mask has it, the commonest value is the background, which is told.
-A file `classes.txt` beside the folders gives them names, one a line, the background's first; a line may begin with its value or colour
-(`255 0 0 lesion`).
+A mask has one grey value for each class (0, 1, 2, or 0 and 255), or one colour for each class. The classes are in the order of the values; for
+colours, in the order of red, green and blue. The background is the value 0, black. If no mask has it, the commonest value is the background,
+and this is reported. A file `classes.txt` next to the folders gives the classes names, one on each line, the background first; a line may begin
+with its value or colour (`255 0 0 lesion`).
 """
 
 import hashlib
@@ -57,11 +57,11 @@ _ENDING = re.compile(MASK_WORD + r"[ _-]*\d*$", re.IGNORECASE)
 
 @dataclass(frozen=True)
 class Mask:
-    """The mask of an image, which is decoded when it is needed.
+    """The mask of an image; it is decoded when it is needed.
 
     Args:
-        parts: What stands in its files, or their pixels; several are united.
-        names: What they are called.
+        parts: Contents of its files, or their pixels; several are merged.
+        names: Names of these parts, for errors.
         coding: What their values mean.
     """
 
@@ -77,7 +77,7 @@ class Mask:
             shape: Height and width of its image.
 
         Raises:
-            InputError: There is none, it cannot be read, has another shape than its image, or values that are no class.
+            InputError: There is none, it cannot be read, it does not have the shape of its image, or it has values that are not a class.
         """
         if not self.parts:
             raise InputError("{image} has no mask. Put one next to it, or leave the image out.", image=image)
@@ -101,7 +101,7 @@ class MaskedFiles:
 
     Args:
         root: The folder that names are relative to.
-        files: Of each image its name, and those of its masks.
+        files: The name of each image, and those of its masks.
         coding: What the masks' values mean.
     """
 
@@ -118,7 +118,7 @@ class MaskedFiles:
 
     @property
     def place(self) -> str:
-        """What these files are called, however they change."""
+        """A name for these files that stays the same when their content changes."""
         return f"{self.root.resolve()} {self.coding}"
 
     def listing(self) -> str:
@@ -127,16 +127,22 @@ class MaskedFiles:
 
 
 def digest_files(root: Path, names: Sequence[str]) -> str:
-    """A digest of files' names, sizes and times: another one where a file may have changed."""
+    """A digest of files' names, sizes and times: another one if a file may have changed."""
     return hashlib.sha256(repr((names, list_status(root, names))).encode("utf-8", "surrogatepass")).hexdigest()
 
 
 def masked_folder(folder: str | Path) -> Source:
-    """Opens a folder of images with a mask each, in one of the forms above.
+    """Opens a folder of images with one mask each, in one of the forms above.
 
     Raises:
-        InputError: There is no such folder, none of images or none of masks in it; an image has no mask (all are named); the masks'
-            values are no classes.
+        InputError: There is no such folder, or none of images or of masks in it; an image has no mask (all are named); the masks'
+            values are not classes.
+
+    Example:
+        >>> from pbl.data import masked_folder
+        >>> source = masked_folder("scans")  # scans/images/0.png, scans/masks/0.png, ...
+        >>> source.class_names
+        ['background', 'foreground']
     """
     root = expand(folder)
     return open_patiently(lambda: _open_folder(root, folder), root, folder)
@@ -179,7 +185,7 @@ def _open_folder(root: Path, folder: str | Path) -> Source:
 
 
 def _descend(root: Path) -> Path:
-    """Goes down while a folder holds nothing but one folder that is none of images, masks or a split."""
+    """Goes down while a folder holds nothing but one folder that is not a folder of images, of masks or of a split."""
     for _ in range(10):
         names = _folders_in(root)
         if len(names) != 1 or _role(names[0]) or find_role(names[0]):
@@ -198,7 +204,7 @@ def _role(name: str) -> str | None:
 
 
 def _find_pair(folder: Path) -> tuple[Path, Path] | None:
-    """The folder of images and that of masks in a folder."""
+    """The folder of images and the folder of masks in a folder."""
     roles: dict[str, list[str]] = {"images": [], "masks": []}
     for name in _folders_in(folder):
         if (role := _role(name)) is not None:
@@ -215,7 +221,7 @@ def _find_pair(folder: Path) -> tuple[Path, Path] | None:
 
 
 def _find_splits(root: Path, folder: str | Path) -> tuple[dict[str, tuple[Path, Path]], list[str]]:
-    """Of each split the folder of its images and that of its masks, "train" alone where there are no official splits; and the folders
+    """The folder of images and the folder of masks of each split, only "train" if there are no official splits; and the folders
     of splits without masks."""
     splits: dict[str, tuple[Path, Path]] = {}
     named: dict[str, str] = {}
@@ -263,7 +269,7 @@ def _list_files(folder: Path, passed_over: Counter[str]) -> list[str]:
 def _match(
     root: Path, images: Path, masks: Path, image_files: Sequence[str], mask_files: Sequence[str]
 ) -> list[tuple[str, tuple[str, ...]]]:
-    """Of each image its masks: the same path and stem, `stem_mask`, `stem_mask_1` ..., or all files of a folder `stem/`."""
+    """The masks of each image: the same path and stem, `stem_mask`, `stem_mask_1` ..., or all files of a folder `stem/`."""
     by_stem: dict[tuple[str, str], list[str]] = {}
     for name in mask_files:
         by_stem.setdefault(_split_name(name), []).append(name)
@@ -286,7 +292,7 @@ def _match(
 
 
 def _split_name(name: str) -> tuple[str, str]:
-    """Folder and stem, in the spelling that all systems share."""
+    """Folder and stem, in Unicode's composed form, since systems spell names differently."""
     path = PurePosixPath(normalize(name))
     return str(path.parent), path.stem
 
@@ -348,11 +354,11 @@ def from_masked_arrays(
     test: tuple | None = None,
     val: tuple | None = None,
 ) -> Source:
-    """Makes a source of arrays with masks.
+    """Makes a source from arrays with masks.
 
     Args:
         images: `uint8 [n, height, width]` or `[n, height, width, 1 or 3]`, 0 to 255, or a list of images of any sizes.
-        masks: `int [n, height, width]`, a value for each class, 0 for the background, such as 0, 1, 2, or 0 and 255; a list where sizes
+        masks: `int [n, height, width]`, one value for each class, 0 for the background, such as 0, 1, 2, or 0 and 255; a list if sizes
             differ.
         class_names: Name of each class in the order of the values, the background's first; "background" and "foreground", or "1", "2",
             ... unless given. With more names than values, the values are the numbers of the classes.
@@ -360,7 +366,15 @@ def from_masked_arrays(
         val: Images and masks of an official validation split.
 
     Raises:
-        InputError: Counts or shapes that differ; values that are no class.
+        InputError: Counts or shapes differ; values that are not a class.
+
+    Example:
+        >>> import numpy as np
+        >>> import pbl
+        >>> images = np.random.default_rng(0).integers(0, 256, (40, 8, 8), np.uint8)
+        >>> data = pbl.load_data(pbl.data.from_masked_arrays(images, images > 127), masks=True)
+        >>> data.class_names, data.images("val").masks.shape[1:]
+        (['background', 'foreground'], (8, 8))
     """
     pairs = pair_arrays((images, masks), test, val, class_names, "masks")
     grey: dict[int, tuple[int, str]] = {}
@@ -402,7 +416,7 @@ def from_masked_arrays(
 
 
 def _as_values(mask: Any, name: str) -> np.ndarray:
-    """A mask as `uint8` or `uint16 [height, width]`; raises InputError where it is something else."""
+    """A mask as `uint8` or `uint16 [height, width]`; raises InputError if it is something else."""
     mask = np.asarray(mask)
     if mask.ndim == 3 and mask.shape[-1] == 1:
         mask = mask[..., 0]

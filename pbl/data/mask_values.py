@@ -1,4 +1,4 @@
-"""What the values of masks mean: one grey value a class, or one colour; which of them is the background; what the classes are called."""
+"""What the values of masks mean: one grey value or one colour for each class; which of them is the background; the names of the classes."""
 
 import contextlib
 import hashlib
@@ -25,18 +25,18 @@ from pbl.storage.writing import write_json
 MOST_CLASSES = (
     64  # a mask with more values is a photograph, or was saved as JPEG, which blurs classes, unless they have names
 )
-MOST_NAMED = 256  # a class is a byte
+MOST_NAMED = 256  # classes: the class of a pixel is stored in one byte
 MOST_VALUE = 65535
-_FORMAT = 1  # of what is kept in the cache; part of its name
-_AT_ONCE = 512  # masks whose files are in memory together
+_FORMAT = 1  # version of what is kept in the cache; part of its name
+_AT_ONCE = 512  # masks whose files are in memory at the same time
 
 
 class Coding(NamedTuple):
     """What the values of masks mean.
 
     Attributes:
-        values: Of each class its grey value, or its colour as red * 65536 + green * 256 + blue.
-        names: Of each class; the background's first.
+        values: The grey value of each class, or its colour as red * 65536 + green * 256 + blue.
+        names: The name of each class; the background first.
         is_colour: Whether the values are colours.
     """
 
@@ -45,7 +45,7 @@ class Coding(NamedTuple):
     is_colour: bool
 
     def to_classes(self, values: np.ndarray, name: str) -> np.ndarray:
-        """Returns the class of each pixel, `uint8 [height, width]`; raises InputError where a value is no class."""
+        """Returns the class of each pixel, `uint8 [height, width]`; raises InputError if a value is not a class."""
         known = np.array(self.values)
         order = np.argsort(known)
         at = np.searchsorted(known[order], values).clip(0, len(known) - 1)
@@ -63,15 +63,15 @@ class Coding(NamedTuple):
 
 
 def say_value(value: int, is_colour: bool) -> str:
-    """A grey value as a number, a colour as its three."""
+    """A grey value as one number, a colour as its three numbers."""
     return f"{value >> 16} {value >> 8 & 255} {value & 255}" if is_colour else str(value)
 
 
 def decode_values(content: bytes, name: str) -> np.ndarray:
-    """Decodes a mask as it is, `uint8` or `uint16 [height, width]`, or `uint8 [height, width, 3]`; where it is transparent it is black.
+    """Decodes a mask unchanged, `uint8` or `uint16 [height, width]`, or `uint8 [height, width, 3]`; transparent pixels become black.
 
     Raises:
-        InputError: It is empty, no image, damaged, or too large.
+        InputError: It is empty, not an image, damaged, or too large.
     """
     try:
         with opened(content) as picture:
@@ -93,7 +93,7 @@ def decode_values(content: bytes, name: str) -> np.ndarray:
             "The mask {name} cannot be decoded: {error}. Save it again, as PNG.",
             name=name, error=Sentence("it is not an image that can be read") if content else Sentence("it is empty (0 bytes)"),
         ) from None  # fmt: skip
-    except Exception as error:  # Pillow raises nearly any on damaged files
+    except Exception as error:  # Pillow raises nearly any exception for damaged files
         raise InputError(
             "The mask {name} cannot be decoded: {error}. Save it again, as PNG.",
             name=name,
@@ -102,7 +102,7 @@ def decode_values(content: bytes, name: str) -> np.ndarray:
 
 
 def to_numbers(values: np.ndarray, is_colour: bool) -> np.ndarray:
-    """One number a pixel, `int64 [height, width]`: the grey value, or of a colour red * 65536 + green * 256 + blue."""
+    """One number for each pixel, `int64 [height, width]`: the grey value, or for a colour red * 65536 + green * 256 + blue."""
     if values.ndim == 2:
         return values.astype(np.int64) * (0x10101 if is_colour else 1)
     red, green, blue = np.moveaxis(values.astype(np.int64), -1, 0)
@@ -110,11 +110,11 @@ def to_numbers(values: np.ndarray, is_colour: bool) -> np.ndarray:
 
 
 class Values(NamedTuple):
-    """Which values masks have.
+    """The values that occur in masks.
 
     Attributes:
-        grey: Of each grey value how many pixels have it, and the name of a mask that has it.
-        colours: The same of colours, each as one number (`to_numbers`); black and other greys in masks without a colour are in `grey`.
+        grey: For each grey value, how many pixels have it, and the name of a mask that has it.
+        colours: The same for colours, each as one number (`to_numbers`); black and other greys in masks without a colour are in `grey`.
         masks: How many masks there are.
         jpeg: How many of them are JPEG files.
     """
@@ -126,12 +126,12 @@ class Values(NamedTuple):
 
 
 def find_values(masks: Iterable[tuple[str, Callable[[], bytes]]], place: str, listing: str) -> Values:
-    """Looks through all masks for their values. What took a while is kept in the local cache.
+    """Reads all masks to find their values. The result is kept in the local cache if that took a while.
 
     Args:
-        masks: Of each its name, and what reads its file.
-        place: Where they are, however they change.
-        listing: Tells whether they are still the same.
+        masks: The name of each mask, and a function that reads its file.
+        place: A name for the masks that stays the same when their content changes.
+        listing: Changes when the masks change.
 
     Raises:
         InputError: Some cannot be read or decoded (up to ten are named).
@@ -164,7 +164,7 @@ def find_values(masks: Iterable[tuple[str, Callable[[], bytes]]], place: str, li
         )  # fmt: skip
     found = Values(grey, colours, count, jpeg)
     if time.perf_counter() - begin > KEPT_FROM and len(grey) + len(colours) <= 2 * MOST_CLASSES:
-        # Without it the masks are looked through again; why a cache cannot be written is told where images are kept in it.
+        # Without the cache the masks are read again. Why a cache cannot be written is reported when images are kept in it.
         with contextlib.suppress(InputError):
             make_cache_folder()
             write_json(file, {"listing": listing, "values": found._asdict()})
@@ -193,7 +193,7 @@ def _look(mask: tuple[str, Callable[[], bytes]]) -> _Looked | InputError:
 
 
 def _read_kept(file: Path, listing: str) -> Values | None:
-    """Returns what was kept; None where it is missing, old or damaged."""
+    """Returns what was kept; None if it is missing, old or damaged."""
     with contextlib.suppress(InputError, FileNotFoundError, LookupError, TypeError, ValueError, AttributeError):
         kept = read_json(file)
         if kept["listing"] == listing:
@@ -206,14 +206,14 @@ def _read_kept(file: Path, listing: str) -> Values | None:
     return None
 
 
-Named = list[tuple[int | None, str]]  # value or colour, where one is given, and name of each class
+Named = list[tuple[int | None, str]]  # value or colour, if one is given, and name of each class
 
 
 def read_names(file: Path) -> Named:
-    """Reads the names of the classes, one a line, the background's first; none where there is no file.
+    """Reads the names of the classes, one on each line, the background first; none if there is no file.
 
     Raises:
-        InputError: It cannot be read; some lines have a value and others none; a value stands twice, or is none; the background is not first.
+        InputError: It cannot be read; some lines have a value and others do not; a value occurs twice; the background is not first.
     """
     if not file.is_file():
         return []
@@ -254,21 +254,21 @@ def read_names(file: Path) -> Named:
 
 
 def choose_coding(found: Values, given: Named, file: Path | str) -> tuple[Coding, list[Finding]]:
-    """Says what the values mean.
+    """Finds what the values mean.
 
-    The background is 0, black. Where no mask has it and no names are given, it is the value that has most pixels, which is told.
+    The background is 0, black. If no mask has it and no names are given, it is the value with the most pixels, and this is reported.
 
     Args:
-        found: What the masks have.
-        given: Names of the classes, the background's first; with values or without; or none.
-        file: Where they are from, for errors.
+        found: The values in the masks.
+        given: Names of the classes, the background first, with or without values; empty if there are none.
+        file: The file that they come from, for errors.
 
     Raises:
-        InputError: There are too many values for classes, or one alone; the names fit them not.
+        InputError: There are too many values for classes, or only one; the names do not fit them.
     """
     is_colour = bool(found.colours)
     pixels = dict(found.colours if is_colour else found.grey)
-    if is_colour:  # a mask in which all is of one grey, such as black, is of that colour
+    if is_colour:  # a mask with only one grey value, such as black, has that colour
         for value, (count, name) in found.grey.items():
             pixels[value * 0x10101] = (pixels.get(value * 0x10101, (0, name))[0] + count, name)
     values = sorted(pixels) or [0]
@@ -316,7 +316,7 @@ def choose_coding(found: Values, given: Named, file: Path | str) -> tuple[Coding
 
 
 def name_numbers(names: Sequence[str], file: Path | str) -> Coding:
-    """What the values mean where they are the numbers of the classes; raises InputError where there are too many."""
+    """What the values mean if they are the numbers of the classes; raises InputError if there are too many."""
     _check_count(names, file)
     return Coding(tuple(range(len(names))), tuple(names), False)
 
@@ -329,7 +329,7 @@ def _check_count(names: Sequence, file: Path | str) -> None:
 
 
 def _name(values: list[int], is_colour: bool, names: list[str], file: Path | str, say: Callable) -> Coding:
-    """Classes in the order of their values, by the names given, or by such as are made."""
+    """Classes in the order of their values, with the given names or with generated ones."""
     if not names:
         if len(values) == 2:
             return Coding(tuple(values), ("background", "foreground"), is_colour)

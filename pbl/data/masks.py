@@ -1,4 +1,4 @@
-"""Exact masks of what is in an image, by the image's name: masks/crack/7.png, or ground_truth/crack/7_mask.png."""
+"""Exact masks of what is in an image, found by the name of the image: masks/crack/7.png, or ground_truth/crack/7_mask.png."""
 
 from pathlib import PurePosixPath
 from typing import Any
@@ -12,16 +12,16 @@ ENDINGS = ("", "_mask")
 
 
 def find_masks(data: Any, images: Images, wanted: np.ndarray) -> tuple[np.ndarray, np.ndarray] | None:
-    """Reads the masks of some images, from the folder of masks that lies beside them.
+    """Reads the masks of some images, from the folder of masks next to the images.
 
     Args:
-        data: The `Data` that the images are of.
+        data: The `Data` that the images belong to.
         images: The images.
-        wanted: `bool [n]`, of which of them.
+        wanted: `bool [n]`, the images whose masks are read.
 
     Returns:
-        Numbers of the images that have a mask, and `bool [n, height, width]`, true where the mask is more than half full; None
-        where there are none.
+        Numbers of the images that have a mask, and `bool [n, height, width]`, true for a pixel that is marked by more than half; None
+        if there are none.
     """
     if data.masks is None:
         return None

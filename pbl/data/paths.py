@@ -1,4 +1,4 @@
-"""Paths as people type them, and what is passed over in a folder."""
+"""Paths as people type them, and which files of a folder are skipped."""
 
 import contextlib
 import json
@@ -8,7 +8,7 @@ from pbl.errors import InputError, Sentence, name_nearest
 
 
 def expand(path: str | Path) -> Path:
-    """Puts the home folder in place of `~`."""
+    """Replaces `~` by the home folder."""
     try:
         return Path(path).expanduser()
     except RuntimeError:
@@ -25,7 +25,7 @@ def looks_like_path(name: str) -> bool:
 
 
 def write_name(name: str) -> str:
-    """Writes the name of an image in one line: in JSON's quotes where it holds a line break, or begins as such a text does."""
+    """Writes the name of an image on one line: in JSON's quotes if it contains a line break, or begins as a JSON text does."""
     return json.dumps(name) if name.startswith('"') or any(letter in name for letter in "\r\n") else name
 
 

@@ -31,11 +31,11 @@ from pbl.data.split import Sampler, choose_fold, find_groups, hold_out
 from pbl.data.store import Images, Target, collect
 from pbl.errors import InputError, Sentence, name_nearest
 
-TEST_FRACTION = 0.3  # of everything, as the course teaches (7:3), where there is no official test split
+TEST_FRACTION = 0.3  # of all images, as the course teaches (7:3), if there is no official test split
 VALIDATION_FRACTION = 0.15  # of the other 70%
 OFFICIAL_VALIDATION_FRACTION = 0.1  # of an official training split
 PROBE_SIZE = 2000
-FEWEST_IDENTITIES = 6  # two on each side can be told from each other
+FEWEST_IDENTITIES = 6  # each of the three splits needs two, to tell them from each other
 
 SplitName = Literal["train", "val", "test"]
 DATA_SETTINGS = frozenset(
@@ -43,7 +43,7 @@ DATA_SETTINGS = frozenset(
     " on_bad_image memory_budget class_weight sample_weights data_dir".split()
 )
 
-# Keras 3.15 warns so at every `fit` on a tf.data.Dataset, though nobody passed `shuffle`. Our data shuffle themselves.
+# Keras 3.15 shows this warning at every `fit` on a tf.data.Dataset, though nobody passed `shuffle`. Our data shuffle themselves.
 warnings.filterwarnings("ignore", message="`shuffle=True` was passed", category=UserWarning)
 
 
@@ -62,36 +62,49 @@ def load_data(
 ) -> "Data":
     """Loads a data set, split into train, validation and test.
 
-    An official test split stays the test split and validation is 10% of train; else 30% are test and 15% of the rest
-    validation. The split is stratified and depends on the images' content and `split_seed` alone (`pbl.data.split`).
+    An official test split stays the test split, and validation is 10% of train; else 30% of the images are test and 15% of the rest
+    validation. The split is stratified and depends only on the images' content and `split_seed` (`pbl.data.split`).
 
     Args:
         source: "digits"; a TensorFlow Datasets name; the path of a folder of class folders, a `.zip` of one, or an `.npz`
             in Keras's layout (`pbl.data.archives`); a name in `DATASETS`; a `Source`, or a function that returns one.
         labels: "int" for `sparse_categorical_crossentropy`, "one_hot" for `categorical_crossentropy`.
-        groups: The setting `groups`, or a function from an image's name to the word of its group.
-        normal: For anomaly detection the names of the classes that are normal: `train`, and `val` as a `tf.data.Dataset`, hold
-            their images alone. `images("val")` and the test split hold all, to be judged on. The normal images are split as if
-            there were no others. One class is then enough, and a split may have kinds that train has not (`class_folders`).
-        fewest_classes: 1 where nothing is to be told apart, as in generation.
+        groups: The setting `groups`, or a function from the name of an image to the word of its group.
+        normal: For anomaly detection, the names of the classes that are normal: `train`, and `val` as a `tf.data.Dataset`, contain
+            only images of these. `images("val")` and the test split contain all images, for evaluation. The normal images are split as if
+            there were no others. One class is then enough, and a split may have kinds that train does not have (`class_folders`).
+        fewest_classes: 1 if no classes have to be told apart, as in generation.
         masks: Whether each image has a mask in place of a class (`pbl.data.mask_files`): a folder of `images/` and `masks/`, a `.zip` of
             one, an `.npz` with `x_train` and `m_train`, a TensorFlow Datasets name with a segmentation map, or a function that returns
-            `from_masked_arrays(...)`. Splits go by the class
-            that has most pixels beside the background.
+            `from_masked_arrays(...)`. Splits are stratified by the class with the most pixels other than the background.
         boxes: Whether each image has boxes of objects in place of a class: a folder of images with COCO, Pascal VOC or YOLO annotations
             (`pbl.data.box_files`), a `.zip` of one, an `.npz` with `x_train` and `b_train`, a TensorFlow Datasets name with the feature
-            `objects`, or a function that returns `from_boxed_arrays(...)`. Splits go by the class that most boxes of an image are of;
-            images without boxes are shared out likewise.
-        views: With 2, `train` and `val` give each image twice, augmented differently: `uint8 [batch, 2, height, width, channels]`, for
-            contrastive learning. Those of `val` are the same each time.
+            `objects`, or a function that returns `from_boxed_arrays(...)`. Splits are stratified by the class of most boxes in an image;
+            images without boxes count as one more class.
+        views: With 2, `train` and `val` yield each image twice, augmented differently: `uint8 [batch, 2, height, width, channels]`, for
+            contrastive learning. The views of `val` are the same each time.
         identities: Whether the classes are identities, such as persons: then all images of a class stay on one side of the split.
-        **settings: Those settings of `pbl.Config` that concern data: `batch_size`, `seed` (of order and augmentation),
+        **settings: The settings of `pbl.Config` that concern data: `batch_size`, `seed` (of order and augmentation),
             `split_seed`, `validation_fraction`, `train_fraction`, `folds`, `fold`, `image_size`, `channels`, `fit`, `augmentation`,
             `leave_out`, `on_bad_image`, `memory_budget`, `class_weight`, `sample_weights`, `data_dir`.
+
+    Returns:
+        The data: `train`, `val` and `test` are `tf.data.Dataset` of (images, labels) in batches, pixels 0 to 255; see `Data`.
 
     Raises:
         InputError: The source does not exist, is broken, or its images differ in size and `image_size` is not given; a
             setting is unknown or out of range.
+
+    Example:
+        >>> import pbl
+        >>> data = pbl.load_data("digits", batch_size=64)
+        >>> data.input_shape, data.num_classes
+        ((8, 8, 1), 10)
+        >>> {split: len(data.images(split).labels) for split in ("train", "val", "test")}
+        {'train': 1069, 'val': 189, 'test': 539}
+        >>> images, labels = next(iter(data.train))
+        >>> tuple(images.shape), images.dtype.name
+        ((64, 8, 8, 1), 'uint8')
     """
     for name in settings:
         if name in Config.model_fields and name not in DATA_SETTINGS:
@@ -128,23 +141,23 @@ class Data:
 
     Attributes:
         train, val, test: Finite `tf.data.Dataset` of (images, labels): `uint8 [batch, height, width, channels]` and
-            `int32 [batch]`, or one-hot `float32 [batch, classes]`; with `class_weight` or `sample_weights` `train` has
-            as a third how much each image counts in the loss, `float32 [batch]`. `train` comes in a new order each
-            time that it is gone through, augmented if so set, a function of `seed` and of how often that was; the others
-            keep their order and are never augmented. An official test split is read at first use.
+            `int32 [batch]`, or one-hot `float32 [batch, classes]`. With `class_weight` or `sample_weights`, `train` has a third
+            element: the weight of each image in the loss, `float32 [batch]`. Each pass over `train` has a new order, and augmentation
+            if it is set; both depend only on `seed` and the number of the pass. The others keep their order and are never augmented.
+            An official test split is read when it is first used.
         class_names: Name of class 0, 1, ...
-        num_classes: Their count.
+        num_classes: Number of classes.
         input_shape: (height, width, channels).
-        normal: Numbers of the classes that are normal; None where all classes are learned.
+        normal: Numbers of the classes that are normal; None if all classes are learned.
         masks: As in `Source`.
-        has_masks: Whether the images have masks: then the second of `train`, `val` and `test` is `uint8 [batch, height, width]`, the class
-            of each pixel.
+        has_masks: Whether the images have masks: then the second element of `train`, `val` and `test` is `uint8 [batch, height, width]`, the
+            class of each pixel.
         has_boxes: Whether the images have boxes: then it is `float32 [batch, most_boxes, 5]`: left, top, right, bottom, in pixels of the
-            image that the network sees, and class, 0 to `num_classes` - 1; rows that are none are `[0, 0, 0, 0, -1]`.
-        most_boxes: The most boxes that an image of any split has.
+            image that the network sees, and class, 0 to `num_classes` - 1; rows that are not boxes are `[0, 0, 0, 0, -1]`.
+        most_boxes: The largest number of boxes that an image of any split has.
         broken: Names of images that could not be decoded and were skipped, with the reasons.
-        split: How the split was made, and the content hashes of its images: what `split.json` holds. Of boxes `images_by_class` counts the
-            images in which a class occurs, so an image counts for each of its classes; `boxes_by_class` and `without_boxes` stand beside it.
+        split: How the split was made, and the content hashes of its images: the content of `split.json`. With boxes, `images_by_class` counts the
+            images in which a class occurs, so an image counts for each of its classes; there are also `boxes_by_class` and `without_boxes`.
     """
 
     def __init__(
@@ -225,7 +238,7 @@ class Data:
                     if settings.groups or group_of
                     else "",
                 )
-        # An official test split has not been read yet: it may hold the names that are not found.
+        # An official test split has not been read yet: it may contain the names that were not found.
         unknown = sorted(self._leave_out - self._left_out)
         if unknown and (source.test is None or not self._left_out):
             raise InputError(
@@ -241,7 +254,7 @@ class Data:
         self.split = self._describe_split(made_by)
 
     def _describe_split(self, made_by: dict[str, dict]) -> dict[str, Any]:
-        """What `split.json` holds."""
+        """The content of `split.json`."""
         return {
             "source": self.name,
             "split_seed": self._settings.split_seed,
@@ -253,13 +266,13 @@ class Data:
             "images_by_class": {purpose: self._count_by_class(images) for purpose, images in self._images.items()},
             "left_out": len(self._left_out),
             "broken": self.broken,
-            # 64 bits of each, sorted: so the file does not depend on the order in which the images were found.
+            # 64 bits of each, sorted, so that the file does not depend on the order in which the images were found.
             "hashes": {purpose: shorten(images.hashes) for purpose, images in self._images.items()},
             **({"boxes_by_class": self._count_boxes(), "without_boxes": self._count_empty()} if self.has_boxes else {}),
         }
 
     def _count_by_class(self, images: Images) -> dict[str, int]:
-        """How many images each class has; of boxes in how many images it occurs."""
+        """How many images each class has; with boxes, in how many images it occurs."""
         labels = images.labels.tolist()
         if images.boxes is not None:
             labels = [int(c) for rows in images.boxes for c in np.unique(rows[rows[:, 4] >= 0, 4])]
@@ -292,7 +305,7 @@ class Data:
         return images
 
     def _cut(self, everything: Images, groups: list[str] | None) -> tuple[dict[str, Images], dict[str, dict]]:
-        """Cuts off test and validation where they are not official; also returns how, in the form of `read_made_by`."""
+        """Splits off test and validation if they are not official; also returns how, in the form of `read_made_by`."""
         source, settings = self._source, self._settings
         self.everything = everything
         if settings.fold and not settings.folds:
@@ -315,7 +328,7 @@ class Data:
         cut = {"kind": "share", "of": "rest", "groups": groups is not None}
         made_by = {"test": official, "val": official}
         is_test = np.zeros(len(everything.labels), bool)
-        # Of identities no class can be shared out: they are chosen among all.
+        # Identities cannot be stratified, since all images of one stay together: they are chosen from all.
         strata = np.zeros_like(everything.labels) if self.identities else everything.labels
         if source.test is None:
             is_test = hold_out(everything.hashes, strata, TEST_FRACTION, settings.split_seed, "test", groups)
@@ -369,9 +382,9 @@ class Data:
         return [self.class_names[label] for label in everything.labels.tolist()]
 
     def _share_out_anomalies(self) -> None:
-        """Takes the anomalies out of train; where the test split is our own, it gets 2 of 3 of them, and validation the others.
+        """Takes the anomalies out of train. If the test split is our own, it gets 2 of 3 of them, and validation the others.
 
-        An anomaly stays away whose very pixels, or whose group, are among the normal training images.
+        An anomaly is left out if its exact pixels, or its group, are among the normal training images.
         """
         train, is_normal = self._images["train"], self.is_normal("train")
         self._images["train"] = train.take(is_normal)
@@ -432,14 +445,14 @@ class Data:
 
     @cached_property
     def images_hash(self) -> str:
-        """A hash of the training and validation images, their labels and shape. Runs are comparable where it is equal."""
+        """A hash of the training and validation images, their labels and shape. Runs are comparable if it is equal."""
         digest = hashlib.sha256(repr((self.input_shape, self._settings.fit, self.class_names)).encode())
         for split in ("train", "val"):
             images = self._images[split]
             order = np.argsort(images.hashes, kind="stable")
             digest.update("".join(np.array(images.hashes)[order]).encode() + images.labels[order].tobytes())
             digest.update(images.masks[order].tobytes() if self.has_masks else b"")
-            if self.has_boxes:  # without the rows that are none, whose number goes by all splits
+            if self.has_boxes:  # without the rows that are not boxes: their number depends on all splits
                 boxes = images.boxes[order]
                 digest.update(count_boxes(boxes).tobytes() + boxes[boxes[..., 4] >= 0].tobytes())
         return digest.hexdigest()[:16]
@@ -463,11 +476,13 @@ class Data:
         """Looks for faults in the data; see `pbl.data.doctor.examine`.
 
         Args:
-            splits: Which splits are looked at: "train", "val", and "test" where it is asked for.
-            fast: Only what takes seconds.
+            splits: The splits that are checked: "train", "val", and "test" if it is asked for.
+            fast: Only the checks that take seconds.
         """
         findings = examine(*self._normal_parts(*splits), self.broken, self._official, fast, self._settings.fit)
-        if self.normal is not None or self.identities:  # an anomaly that is a normal image too; a person who is two
+        if (
+            self.normal is not None or self.identities
+        ):  # an anomaly that is a normal image too; one image under two identities
             findings += find_copies_with_other_labels(self.parts(*splits), self.class_names)
         findings += [*self._source.findings, *find_damaged_metadata(self._damaged_metadata)]
         return sorted(findings, key=lambda finding: SEVERITIES.index(finding.severity))
@@ -481,11 +496,11 @@ class Data:
         return {split for split, made_by in self.split["made_by"].items() if made_by["kind"] == "official"}
 
     def parts(self, *splits: SplitName) -> dict[str, Part]:
-        """The splits as `pbl.data.doctor` takes them."""
+        """The splits in the form that `pbl.data.doctor` takes."""
         return {split: self.part(self.images(split)) for split in splits}
 
     def part(self, images: Images) -> Part:
-        """Some of the images as `pbl.data.doctor` takes them."""
+        """Some of the images in the form that `pbl.data.doctor` takes."""
         return Part(
             images.view,
             images.labels,
@@ -499,8 +514,8 @@ class Data:
         )
 
     def _normal_parts(self, *splits: SplitName) -> tuple[dict[str, Part], list[str]]:
-        """What the doctor examines, and the names of its classes: of anomaly detection the normal images alone, of identities as one class."""
-        if self.identities:  # that a split lacks some of them is meant
+        """What the doctor examines, and the names of its classes: for anomaly detection only the normal images, for identities all as one class."""
+        if self.identities:  # each identity is in one split only, on purpose
             return {
                 split: part._replace(labels=np.zeros_like(part.labels)) for split, part in self.parts(*splits).items()
             }, ["identity"]
@@ -514,7 +529,7 @@ class Data:
         return parts, [self.class_names[number] for number in self.normal]
 
     def groups_of(self, names: list[str]) -> list[str] | None:
-        """The group of each image, None where none are set; "" of an official split's, which are in none."""
+        """The group of each image, None if no groups are set; "" for images of an official split, which have none."""
         return None if self._group_of is None else [self._group_of.get(name, "") for name in names]
 
     @cached_property
@@ -535,11 +550,11 @@ class Data:
 
     @cached_property
     def probe(self) -> tf.data.Dataset:
-        """A fixed, stratified sample of about 2,000 training images (all if there are fewer), in a fixed order, not augmented."""
+        """A fixed, stratified sample of about 2,000 training images (all if there are fewer), in a fixed order, without augmentation."""
         return self.in_order(self.sample("train", PROBE_SIZE))
 
     def sample(self, split: SplitName, most: int) -> Images:
-        """Returns about `most` images of a split, each class in its share, chosen by content; all if there are fewer."""
+        """Returns about `most` images of a split, with each class in proportion, chosen by content; all if there are fewer."""
         images = self.images(split)
         if len(images.labels) <= most:
             return images
@@ -551,10 +566,10 @@ class Data:
         """Returns a new pipeline of a split, like `train`, `val` and `test`.
 
         Args:
-            split: "train" comes in a new order each time, beginning with that of `start_epoch`.
-            inputs: What stands in place of the pixels, such as features: `inputs[i]` belongs to image i of `images(split)`.
-                It is not augmented.
-            start_epoch: Of "train": the epoch that comes first, from 0.
+            split: "train" has a new order in each pass, beginning with that of `start_epoch`.
+            inputs: Arrays to use in place of the pixels, such as features: `inputs[i]` belongs to image i of `images(split)`.
+                They are not augmented.
+            start_epoch: For "train": the first epoch, from 0.
         """
         if split != "train":
             return self.in_order(self.images(split), inputs)
@@ -572,7 +587,7 @@ class Data:
     def stream(self, start_epoch: int = 0, start_step: int = 0, inputs: np.ndarray | None = None) -> tf.data.Dataset:
         """Returns the batches of `train` from a given one on, without end.
 
-        Every batch is a function of `seed`, epoch and step alone, augmentation included: what an exact resume reads.
+        Every batch depends only on `seed`, epoch and step, augmentation included: an exact resume relies on this.
 
         Args:
             start_epoch: Epoch of the first batch, from 0.
@@ -599,7 +614,7 @@ class Data:
         return -(-len(self._images["train"].labels) // self._settings.batch_size)
 
     def in_order(self, images: Images, inputs: np.ndarray | None = None) -> tf.data.Dataset:
-        """Returns the batches of some of the images, in their fixed order and not augmented; `inputs` as for `batches`."""
+        """Returns the batches of some of the images, in their fixed order and without augmentation; `inputs` as for `batches`."""
         load = self._loader(images, inputs)
         return (
             tf.data.Dataset.range(len(images.labels))
@@ -622,12 +637,12 @@ class Data:
         )
 
     def _draw(self, n: int, epoch: int) -> np.ndarray:
-        """The random numbers of so many images in an epoch, `float32 [n, 13]`, those of further views beside them."""
+        """The random numbers of `n` images in an epoch, `float32 [n, 13]`, those of further views in further columns."""
         seed = self._settings.seed
         return np.concatenate([draw(n, self.augmentation, seed, epoch, view) for view in range(self._views)], axis=1)
 
     def _augment(self, images: tf.Tensor, labels: tf.Tensor, numbers: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
-        """Augments a batch; with two views it gives both, `[batch, 2, height, width, channels]`."""
+        """Augments a batch; with two views it returns both, `[batch, 2, height, width, channels]`."""
         if self._views == 1:
             return augment(images, labels, numbers, self.augmentation)
         of_views = tf.split(numbers, self._views, axis=1)
@@ -659,7 +674,7 @@ class Data:
                 batch = self._augment(*batch, numbers)
             return batch if weights is None else (*batch, tf.gather(weights, at))
 
-        # Image numbers are shuffled, then whole batches are gathered: all images are shuffled without copying one.
+        # Image numbers are shuffled, then complete batches are gathered: so all images are shuffled without copying one.
         signature = (tf.TensorSpec([None], tf.int64), tf.TensorSpec([None, None], tf.float32))
         return (
             tf.data.Dataset.from_generator(plans, output_signature=signature)
@@ -670,7 +685,7 @@ class Data:
         )
 
     def _loader(self, images: Images, inputs: np.ndarray | None) -> Callable[[tf.Tensor], tuple[tf.Tensor, tf.Tensor]]:
-        """Makes a function from numbers of `images` to what `fit` gets: pixels (or `inputs`), and labels, masks or boxes."""
+        """Makes a function from numbers of `images` to what `fit` receives: pixels (or `inputs`), and labels, masks or boxes."""
         gather = self._gatherer(images, inputs)
         if self.has_masks:
 
@@ -683,7 +698,7 @@ class Data:
         return lambda at: (gather(at), tf.gather(targets, at))
 
     def _gatherer(self, images: Images, inputs: np.ndarray | None) -> Callable[[tf.Tensor], tf.Tensor]:
-        """Makes a function from numbers of `images` to what the model gets: pixels, or `inputs`."""
+        """Makes a function from numbers of `images` to what the model receives: pixels, or `inputs`."""
         if inputs is None and isinstance(images.store, np.memmap):
             store, index, shape = images.store, images.index, images.store.shape[1:]
 
@@ -709,7 +724,7 @@ class Data:
 
 
 def _group(images: Images, groups: str | None, group_of: Callable[[str], str] | None) -> list[str] | None:
-    """The word of each image's group, by the setting `groups` or a function; None where there are no groups."""
+    """The word of each image's group, by the setting `groups` or a function; None if there are no groups."""
     if group_of is None and groups == LOOK_ALIKE:
         return group_look_alikes(images.view, images.names)
     if group_of is None and groups is not None and groups.lower().endswith(".csv"):
@@ -731,22 +746,34 @@ def _find_normal(names: Sequence[str] | None, class_names: list[str]) -> list[in
 
 
 def _as_it_is() -> tf.data.Options:
-    """No rewriting of the pipeline: for that TensorFlow would write all images that it gathers from into the pipeline's graph."""
+    """Turns off rewriting of the pipeline: otherwise TensorFlow would write all images that it gathers from into the pipeline's graph."""
     options = tf.data.Options()
     options.experimental_optimization.apply_default_optimizations = False
     return options
 
 
 def order_of_epoch(n: int, seed: int, epoch: int) -> np.ndarray:
-    """Returns the order in which `n` training images come: a function of `seed` and `epoch` (from 0) alone.
+    """Returns the order of `n` training images in an epoch: it depends only on `seed` and `epoch` (from 0).
 
     NumPy draws it, since TensorFlow's own shuffling also depends on its global seed.
+
+    Example:
+        >>> from pbl.data import order_of_epoch
+        >>> first, again, next_epoch = (order_of_epoch(100, seed=0, epoch=epoch).tolist() for epoch in (0, 0, 1))
+        >>> first == again, first == next_epoch, sorted(first) == list(range(100))
+        (True, False, True)
     """
     return np.random.default_rng([seed, epoch]).permutation(n)
 
 
 def shorten(hashes: Iterable[str]) -> list[str]:
-    """Returns what `split.json` keeps of content hashes: their first 16 digits, sorted."""
+    """Returns the part of content hashes that `split.json` keeps: their first 16 digits, sorted.
+
+    Example:
+        >>> from pbl.data import shorten
+        >>> shorten(["b" * 64, "a" * 64])
+        ['aaaaaaaaaaaaaaaa', 'bbbbbbbbbbbbbbbb']
+    """
     return sorted(content[:16] for content in hashes)
 
 
@@ -778,7 +805,7 @@ def _weigh(settings: Config, images: Images, known: set[str] | None) -> np.ndarr
     if settings.class_weight == "balanced":
         from sklearn.utils.class_weight import compute_sample_weight  # 1.4 s
 
-        # n / (classes * n of the class); Keras takes no class weights beside the images' own, so they are multiplied here.
+        # n / (classes * n of the class). Keras does not accept class weights together with sample weights, so they are multiplied here.
         balanced = compute_sample_weight("balanced", images.labels).astype(np.float32)
         weights = balanced if weights is None else weights * balanced
     return weights

@@ -1,4 +1,4 @@
-"""Where images come from. A source names its classes and hands out examples: (image, label, name).
+"""Where images come from. A source names its classes and yields examples: (image, label, name).
 
 An image is an array, or the bytes of an image file, which `pbl.data.store` decodes; or `Unreadable`.
 """
@@ -16,11 +16,11 @@ Example = tuple[np.ndarray | bytes, int, str]  # uint8 [height, width, 1 or 3], 
 
 
 class Unreadable(InputError):
-    """A file cannot be read: that says nothing of the image in it, which is never passed over."""
+    """A file cannot be read. This says nothing about the image in it, so it is never skipped."""
 
 
 class OutOfMemory(InputError):
-    """There is not enough memory for an image: that says nothing of the image either."""
+    """There is not enough memory for an image. This says nothing about the image either."""
 
 
 @dataclass(frozen=True)
@@ -29,15 +29,23 @@ class Source:
 
     Args:
         class_names: Name of class 0, 1, ...
-        train: Gives the examples to train on; where `test` is None, test and validation are cut from them.
-        test: Gives the examples of the official test split, or None.
-        val: Gives the examples of the official validation split, or None.
-        channels: 1 or 3 where the source declares it, else None.
-        findings: What listing it has found, such as files that are no images; the data doctor tells them.
-        masks: The folder of exact masks that lies beside the images, or None: masks/crack/7.png, or crack/7_mask.png in it.
+        train: Returns the training examples; if `test` is None, test and validation are split off from them.
+        test: Returns the examples of the official test split, or None.
+        val: Returns the examples of the official validation split, or None.
+        channels: 1 or 3 if the source declares it, else None.
+        findings: What was found while listing it, such as files that are not images; the data doctor reports it.
+        masks: The folder of exact masks next to the images, or None: masks/crack/7.png, or crack/7_mask.png in it.
         has_masks: Whether an example has a `pbl.data.mask_files.Mask` in place of a class.
         has_boxes: Whether an example has `pbl.data.boxes.Boxes` in place of a class.
-        most_boxes: The most boxes that an image of any split has, at least 1.
+        most_boxes: The largest number of boxes that an image of any split has, at least 1.
+
+    Example:
+        >>> import numpy as np
+        >>> from pbl.data import Source
+        >>> images = np.zeros((2, 8, 8, 1), np.uint8)
+        >>> source = Source(["cat", "dog"], train=lambda: ((image, label, f"{label}.png") for label, image in enumerate(images)))
+        >>> [(image.shape, label, name) for image, label, name in source.train()]
+        [((8, 8, 1), 0, '0.png'), ((8, 8, 1), 1, '1.png')]
     """
 
     class_names: list[str]
@@ -59,7 +67,7 @@ def from_arrays(
     test: tuple[Sequence[np.ndarray] | np.ndarray, Sequence[int] | np.ndarray] | None = None,
     val: tuple[Sequence[np.ndarray] | np.ndarray, Sequence[int] | np.ndarray] | None = None,
 ) -> Source:
-    """Makes a source of arrays.
+    """Makes a source from arrays.
 
     Args:
         images: `uint8 [n, height, width]` or `[n, height, width, 1 or 3]`, 0 to 255, or a list of images of any sizes.
@@ -69,7 +77,16 @@ def from_arrays(
         val: Images and labels of an official validation split.
 
     Raises:
-        InputError: Other types, shapes or value ranges; labels outside the classes; counts that differ.
+        InputError: Other types, shapes or value ranges; labels outside the classes; counts differ.
+
+    Example:
+        >>> import numpy as np
+        >>> import pbl
+        >>> images = np.random.default_rng(0).integers(0, 256, (60, 8, 8), np.uint8)
+        >>> source = pbl.data.from_arrays(images, np.arange(60) % 2, ["cat", "dog"])
+        >>> data = pbl.load_data(source)
+        >>> data.class_names, len(data.images("train").labels), len(data.images("test").labels)
+        (['cat', 'dog'], 36, 18)
     """
     labels = _check_labels(labels, images)
     if class_names is None:
@@ -97,7 +114,7 @@ def from_arrays(
 def pair_arrays(
     train: tuple, test: tuple | None, val: tuple | None, class_names: Sequence[str] | None, what: str
 ) -> dict[str, tuple]:
-    """Returns the splits that are given, each a pair of images and of what belongs to them.
+    """Returns the splits that are given, each a pair of images and of their masks or boxes.
 
     Args:
         train, test, val: The pairs.
@@ -105,7 +122,7 @@ def pair_arrays(
         what: What belongs to the images: "masks" or "boxes".
 
     Raises:
-        InputError: The names are one word; a split is no pair, or of something without a length.
+        InputError: The names are one word; a split is not a pair, or has something without a length.
     """
     if isinstance(class_names, str):
         raise InputError(
@@ -139,7 +156,7 @@ def _check_labels(labels: Sequence[int] | np.ndarray, images: Sequence[np.ndarra
         raise InputError(
             "{images} images but {labels} labels. Each image needs one label.", images=len(images), labels=len(labels)
         )
-    return labels.astype(np.int64)  # MNIST's are uint8, in which -1 (no class) would overflow
+    return labels.astype(np.int64)  # MNIST's labels are uint8, in which -1 (no class) would overflow
 
 
 def check_class_names(names: Sequence[str], source: str, fewest: int = 2) -> None:
@@ -158,7 +175,7 @@ def check_class_names(names: Sequence[str], source: str, fewest: int = 2) -> Non
 
 
 def check_targets(source: Source, name: str, masks: bool = False, boxes: bool = False) -> None:
-    """Raises InputError where a source has masks or boxes and none are wanted, or the reverse."""
+    """Raises InputError if a source has masks or boxes and none are wanted, or the reverse."""
     if source.has_boxes and not boxes:
         raise InputError("'{name}' has boxes: train with task=detection (load_data: boxes=True).", name=name)
     if boxes and not source.has_boxes:
@@ -178,7 +195,7 @@ def check_targets(source: Source, name: str, masks: bool = False, boxes: bool = 
 
 
 def check_example(example: Example, num_classes: int, source: str) -> Example:
-    """Returns the example if it is what a `Source` promises; else raises InputError with its name."""
+    """Returns the example if it is what a `Source` must yield; else raises InputError with its name."""
     if not (isinstance(example, tuple) and len(example) == 3):
         raise InputError(
             "Data set '{source}' gives {kind}. An example is a tuple (image, label, name).",
@@ -212,7 +229,7 @@ def check_example(example: Example, num_classes: int, source: str) -> Example:
 
 
 def check_label(label: int, num_classes: int, name: str, source: str) -> None:
-    """Raises InputError where an image's label is outside the classes."""
+    """Raises InputError if an image's label is outside the classes."""
     if not 0 <= label < num_classes:
         raise InputError(
             "Image {name} of '{source}' has the label {label}, outside the {n} classes, 0 to {last}.",

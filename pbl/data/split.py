@@ -1,4 +1,4 @@
-"""Who trains and who judges: a stratified split by content, the same on every machine."""
+"""Which images train and which judge: a stratified split by content, the same on every machine."""
 
 import hashlib
 import re
@@ -16,14 +16,21 @@ from pbl.languages import say
 def hash_image(image: np.ndarray) -> str:
     """Returns the SHA-256 of an image's shape and decoded `uint8` pixels, 64 hexadecimal digits.
 
-    The pixels are those of the whole image, before it is resized. So copies are found at whatever size they are used, and the
-    split does not depend on `image_size`; and an image must be decoded in full, never at the reduced scale that JPEG offers.
+    The pixels are those of the complete image, before it is resized. So copies are found whatever image size is used, and the
+    split does not depend on `image_size`. For this an image must be decoded in full, never at the reduced scale that JPEG offers.
+
+    Example:
+        >>> import numpy as np
+        >>> from pbl.data import hash_image
+        >>> image = np.zeros((8, 8, 1), np.uint8)
+        >>> len(hash_image(image)), hash_image(image) == hash_image(image.copy())
+        (64, True)
     """
     return hash_pixels(image.shape, [np.ascontiguousarray(image).data])
 
 
 def hash_pixels(shape: tuple[int, int, int], strips: Iterable[bytes | memoryview]) -> str:
-    """Returns the same of pixels that come strip by strip."""
+    """Returns the same hash for pixels that come strip by strip."""
     digest = hashlib.sha256(str(tuple(shape)).encode())
     for strip in strips:
         digest.update(strip)
@@ -38,24 +45,32 @@ def hold_out(
     purpose: str,
     groups: Sequence[str] | None = None,
 ) -> np.ndarray:
-    """Chooses the images to hold out: `fraction` of each class, at least one of each class that has two.
+    """Chooses the images to hold out: `fraction` of each class, at least one from each class that has two.
 
-    The order within a class is that of SHA-256(purpose, seed, content hash), so the choice depends on the images alone,
-    not on file names, their order or the machine; an image added later moves hardly any other. Images of equal content
-    stay on one side, also where their labels differ; a group of copies that is larger than what is still wanted stays
+    The order within a class is that of SHA-256(purpose, seed, content hash). So the choice depends only on the images,
+    not on file names, their order or the machine; an image added later moves hardly any other image. Images of equal content
+    stay on one side, even if their labels differ. A group of copies that is larger than the number still wanted stays
     with the rest.
 
     Args:
         hashes: Content hash of each image.
         labels: `int [n]`, class of each image.
         fraction: Share to hold out, between 0 and 1.
-        seed: Another seed, another choice.
-        purpose: Such as "test"; makes the choices for two purposes independent.
+        seed: Another seed gives another choice.
+        purpose: For example "test"; it makes the choices for two purposes independent.
         groups: A word for each image, such as a patient: images of one group stay on one side too. The group counts for the
-            class that most of its images have, and its word takes the place of the content hash.
+            class that most of its images have, and its word replaces the content hash.
 
     Returns:
         `bool [n]`, true for an image held out.
+
+    Example:
+        >>> import numpy as np
+        >>> from pbl.data import hash_image, hold_out
+        >>> hashes = [hash_image(np.full((8, 8, 1), number, np.uint8)) for number in range(100)]
+        >>> held_out = hold_out(hashes, np.arange(100) % 2, fraction=0.3, seed=0, purpose="test")
+        >>> int(held_out.sum())
+        30
     """
     return _hold_out(_in_order(_bind(hashes, labels, groups), seed, purpose), len(hashes), fraction)
 
@@ -70,7 +85,7 @@ def _hold_out(classes: "list[list[_Item]]", n: int, fraction: float) -> np.ndarr
             if len(item.images) <= wanted:
                 chosen.append(item)
                 wanted -= len(item.images)
-        if not chosen and wanted:  # every image has many copies, or all groups are large
+        if not chosen and wanted:  # every image has many copies, or all groups are large: none is small enough
             chosen = [min(of_class, key=lambda item: len(item.images))]
         for item in chosen:
             held_out[item.images] = True
@@ -78,9 +93,9 @@ def _hold_out(classes: "list[list[_Item]]", n: int, fraction: float) -> np.ndarr
 
 
 class Sampler:
-    """Chooses some of the images, each class in proportion: also where classes have an image or two, of which a share has none then.
+    """Chooses some of the images, with each class in proportion, also if classes have only one or two images; some then have none.
 
-    As in `hold_out` the choice depends on the images alone; copies are not kept together. The order is found once for all numbers of images.
+    As in `hold_out` the choice depends only on the images. Their order is found once, for all numbers of images.
 
     Args:
         hashes, labels, seed, purpose: As for `hold_out`.
@@ -95,7 +110,7 @@ class Sampler:
 
     @cached_property
     def _order(self) -> np.ndarray:
-        """Of all images, class by class; the classes come in an order that says nothing either."""
+        """The order of all images, class by class; the order of the classes is random too."""
         rank = {
             content: hashlib.sha256(f"{self._purpose} {self._seed} {content}".encode()).digest()
             for content in self._hashes
@@ -111,12 +126,13 @@ class Sampler:
         n = len(self._hashes)
         share = most / max(n, most)
         counts = np.bincount(self._labels)
-        if (
+        is_even = (
             share < 1 and counts[counts > 0].min() * share >= 5
-        ):  # rounding moves the shares of these by a tenth at the most
+        )  # rounding changes a class's share by a tenth at most
+        if is_even:
             return _hold_out(self._classes, n, share)
         chosen = np.zeros(n, bool)
-        # Every n/most-th of them: of a class that has a share of the images the same share, up to one image.
+        # Every n/most-th image. So a class with a share of the images has the same share of the chosen ones, up to one image.
         place, most = np.arange(n), min(n, most)
         chosen[self._order[(place + 1) * most // n > place * most // n]] = True
         return chosen
@@ -133,11 +149,21 @@ def choose_fold(
 
     Returns:
         `bool [n]`, true for an image of this fold.
+
+    Example:
+        >>> import numpy as np
+        >>> from pbl.data import choose_fold, hash_image
+        >>> hashes = [hash_image(np.full((8, 8, 1), number, np.uint8)) for number in range(100)]
+        >>> folds = [choose_fold(hashes, np.arange(100) % 2, folds=5, fold=fold, seed=0) for fold in range(5)]
+        >>> np.sum(folds, axis=0).tolist() == [1] * 100
+        True
     """
     chosen, sizes = np.zeros(len(hashes), bool), [0] * folds
     for of_class in _in_order(_bind(hashes, labels, groups), seed, "fold"):
         of_this_class = [0] * folds
-        for item in sorted(of_class, key=lambda item: -len(item.images)):  # stable: equal ones keep their order
+        for item in sorted(
+            of_class, key=lambda item: -len(item.images)
+        ):  # stable: items of equal size keep their order
             smallest = min(range(folds), key=lambda at: (of_this_class[at], sizes[at]))
             of_this_class[smallest] += len(item.images)
             sizes[smallest] += len(item.images)
@@ -149,7 +175,7 @@ def choose_fold(
 def find_groups(
     names: list[str], pattern: str | None, group_of: Callable[[str], str] | None = None
 ) -> list[str] | None:
-    """Returns the word of each image's group, by the setting `groups` or a function; None where there are no groups."""
+    """Returns the word of each image's group, by the setting `groups` or a function; None if there are no groups."""
     if group_of is not None:
         return [str(group_of(name)) for name in names]
     if pattern is None:
@@ -186,7 +212,7 @@ def _bind(hashes: Sequence[str], labels: np.ndarray, groups: Sequence[str] | Non
     if groups is None:
         keys = list(hashes)
     else:
-        first_of: dict[str, str] = {}  # of a group or a content: the first of the groups put together with it
+        first_of: dict[str, str] = {}  # for a group or a content: the first of the groups joined with it
         for content, group in sorted(zip(hashes, groups, strict=True)):
             a, b = (_find(first_of, word) for word in (f"group {group}", first_of.get(content, f"group {group}")))
             first_of[max(a, b)] = first_of[content] = min(a, b)
@@ -221,7 +247,7 @@ def _in_order(items: list[_Item], seed: int, purpose: str) -> list[list[_Item]]:
     return [of_class[label] for label in sorted(of_class)]
 
 
-# How a split was made, as reports say it: in full, and in short. Runs of earlier versions store the short sentence, in English.
+# The sentences of reports about how a split was made: in full, and in short. Runs of earlier versions store the short sentence, in English.
 SAID = {
     ("official", None): ("official, of the data set itself", "official"),
     ("share", "all"): ("{first} of all images, chosen by their content", "{percent}% of all images, by content"),
@@ -242,12 +268,12 @@ def read_made_by(made_by: Any) -> dict[str, Any] | None:
     """Reads how a split was made, from `made_by` in `split.json`, which a stranger may have written.
 
     Args:
-        made_by: The facts, or the sentence in which runs of earlier versions tell them.
+        made_by: The facts, or the sentence that runs of earlier versions store.
 
     Returns:
         `kind`: "official", a split of the data set itself; "share", with its `fraction`; or "fold", number `fold` (from 0)
-        of `folds`. The last two are `of` "all" images, or of the "rest", those that are not test. `groups`: whether images
-        of a group stay together. None where `made_by` is nothing of these.
+        of `folds`. The last two have `of`: "all" images, or the "rest", those that are not test. `groups`: whether images
+        of a group stay together. None if `made_by` is none of these.
     """
     if isinstance(made_by, str):
         made_by = _read_sentence(made_by)
@@ -275,11 +301,11 @@ def _read_sentence(sentence: str) -> dict[str, Any] | None:
 
 
 def say_made_by(made_by: Any, language: str, in_full: bool = True) -> str | None:
-    """Says how a split was made, in the reader's language.
+    """The sentence about how a split was made, in the reader's language.
 
     Args:
-        made_by: What `read_made_by` takes.
-        language: "en" or "ja".
+        made_by: See `read_made_by`.
+        language: Such as "en" or "ja".
         in_full: Else in short, for a page with little room.
 
     Returns:
@@ -295,10 +321,10 @@ def say_made_by(made_by: Any, language: str, in_full: bool = True) -> str | None
 
 
 def find_number(name: str) -> str | None:
-    """Returns the number in the name of an image of a numbered set, "1729" of "train/1729"; None of any other name.
+    """Returns the number in the name of an image of a numbered set, "1729" for "train/1729"; None for any other name.
 
-    The split in such a name is that of the source, which says nothing of the split that a run has cut from it: people are shown
-    the number alone.
+    The split in such a name is that of the source. It says nothing about the split that a run has made from it, so people are shown
+    only the number.
     """
     numbered = re.fullmatch(r"(?:.*/)?(?:train|val|validation|test)/(\d+)", name)
     return numbered[1] if numbered else None

@@ -1,8 +1,8 @@
 """All images of a source, decoded once to the model's input shape; in memory, or on the local disk if there are many.
 
-Images are decoded, hashed and brought to their shape by one thread a core. What is in work is bounded in bytes, so that
-photographs of any size take hardly more memory than the images that are kept. What took a while is kept in the local cache: the
-next start reads it there, as long as the files have the same names, sizes and times.
+Images are decoded, hashed and brought to their shape by one thread for each core. The bytes in work at the same time are limited, so
+that photographs of any size take hardly more memory than the images that are kept. The result is kept in the local cache if decoding
+took a while: the next start reads it from there, as long as the files have the same names, sizes and times.
 """
 
 import atexit
@@ -36,18 +36,18 @@ from pbl.errors import InputError, Sentence, join_sentences
 from pbl.languages import say
 from pbl.storage.writing import name_unfinished, replacing
 
-_FORMAT = 2  # of the cached files; part of their names
-DECODING = 400 * 10**6  # bytes that the images take at once that are being decoded; a single one may take twice as many
-KEPT_FROM = 1.0  # seconds of decoding: what took less is not kept in the cache
-TOLD_AFTER, TOLD_EVERY = 2.0, 0.5  # seconds of decoding, before it is told how far it is
-_BATCH = 64  # images for a thread in one go, or
-_BATCH_BYTES = 2**20  # bytes of image files
-_PIECE = 2**24  # bytes that are read, written or copied in one go
-_ALIGNMENT = 64  # bytes: as TensorFlow wants memory that it is to use as it is
+_FORMAT = 2  # version of the cached files; part of their names
+DECODING = 400 * 10**6  # bytes of all images being decoded at a time; a single one may take twice as many
+KEPT_FROM = 1.0  # seconds of decoding; a result that took less is not kept in the cache
+TOLD_AFTER, TOLD_EVERY = 2.0, 0.5  # seconds of decoding before progress is shown, and between updates
+_BATCH = 64  # images that a thread takes at a time
+_BATCH_BYTES = 2**20  # bytes of image files after which it takes no more
+_PIECE = 2**24  # bytes that are read, written or copied at a time
+_ALIGNMENT = 64  # bytes; TensorFlow uses memory without a copy only if it is aligned so
 
 
 class DifferentSizes(InputError):
-    """The images differ in size, or in their number of channels, and nothing says what they are brought to."""
+    """The images differ in size, or in their number of channels, and no target size is given."""
 
 
 @dataclass(frozen=True)
@@ -55,18 +55,18 @@ class Images:
     """The images of one split, or of several.
 
     Attributes:
-        store: `uint8 [all, height, width, channels]`: the pixels of these images and maybe of others; a memory map where they
-            lie on the disk.
-        index: `int64 [n]`: which of them are these.
-        labels: `int32 [n]`, the class; of masks the class that has most pixels beside the background; of boxes the class that most boxes are
-            of, and the number of classes where there is none.
-        names: n names, those of files where there are files.
+        store: `uint8 [all, height, width, channels]`: the pixels of these images and maybe of others; a memory map if they
+            are on the disk.
+        index: `int64 [n]`: the numbers of these images in the store.
+        labels: `int32 [n]`, the class; for masks the class with the most pixels other than the background; for boxes the class of most boxes,
+            and the number of classes if there are no boxes.
+        names: n names, those of the files if there are files.
         hashes: n SHA-256 of the pixels before resizing.
         shapes: `int32 [n, 3]`: height, width and channels before resizing.
-        has_masks: Whether the store's last channel is none of the image's, but its mask.
-        boxes: `float32 [n, most, 5]`, left, top, right, bottom and class, in pixels of the stored image; rows that are none are
-            `[0, 0, 0, 0, -1]`. None where the images have no boxes.
-        box_faults: `int32 [n, 5]`, how many boxes of an image were cut or left out, by `pbl.data.boxes.FAULTS`; None likewise.
+        has_masks: Whether the store's last channel is not part of the image, but its mask.
+        boxes: `float32 [n, most, 5]`, left, top, right, bottom and class, in pixels of the stored image; rows that are not boxes are
+            `[0, 0, 0, 0, -1]`. None if the images have no boxes.
+        box_faults: `int32 [n, 5]`, how many boxes of an image were cut or left out, in the order of `pbl.data.boxes.FAULTS`; None likewise.
     """
 
     store: np.ndarray
@@ -86,21 +86,21 @@ class Images:
 
     @property
     def masks(self) -> np.ndarray:
-        """`uint8 [n, height, width]`, the class of each pixel; only where the images have masks."""
+        """`uint8 [n, height, width]`, the class of each pixel; only if the images have masks."""
         return self.mask_view[:]
 
     @property
     def mask_view(self) -> "PixelView":
-        """The masks, but one is copied only when it is accessed."""
+        """The masks; a mask is copied only when it is accessed."""
         return PixelView(self.store[..., -1], self.index)
 
     @property
     def view(self) -> "PixelView":
-        """The pixels, but an image is copied only when it is accessed."""
+        """The pixels; an image is copied only when it is accessed."""
         return PixelView(self.store[..., :-1] if self.has_masks else self.store, self.index)
 
     def take(self, chosen: np.ndarray) -> "Images":
-        """Returns the images where `chosen`, `bool [n]`, is true, without copying a pixel."""
+        """Returns the images for which `chosen`, `bool [n]`, is true, without copying a pixel."""
         at = np.flatnonzero(chosen)
         return Images(
             self.store,
@@ -148,17 +148,17 @@ class PixelView:
 
 @dataclass(frozen=True)
 class Target:
-    """What images are brought to.
+    """The form that images are brought to.
 
     Attributes:
-        size: Height and width in pixels, or None: that of the images, which must be one.
-        channels: 1 or 3, or None: that of the images, which must be one.
+        size: Height and width in pixels; None: that of the images, which must be the same for all.
+        channels: 1 or 3; None: that of the images, which must be the same for all.
         fit: See `pbl.data.images.fit_image`.
-        memory_budget: Gigabytes of memory for the decoded images of a split; where there are more, they lie on the local
-            disk. Beside them loading takes up to half a gigabyte.
-        on_bad_image: "stop" names all images that cannot be decoded; "skip" goes on without them.
-        has_masks: Whether the examples have a `Mask` in place of a class: it becomes a channel behind the image's own.
-        most_boxes: Where the examples have `Boxes` in place of a class, the most that an image has; else 0.
+        memory_budget: Gigabytes of memory for the decoded images of a split; if they need more, they are on the local
+            disk. Loading takes up to half a gigabyte in addition.
+        on_bad_image: "stop" names all images that cannot be decoded; "skip" leaves them out.
+        has_masks: Whether the examples have a `Mask` in place of a class: it becomes one more channel, after the image's own.
+        most_boxes: If the examples have `Boxes` in place of a class, the largest number that an image has; else 0.
     """
 
     size: tuple[int, int] | None = None
@@ -171,13 +171,13 @@ class Target:
 
 
 class Collected(NamedTuple):
-    """The images of a split, and names of those that are not among them or were read with a remark.
+    """The images of a split, and names of images that are not among them or were read with a remark.
 
     Attributes:
         images: The images.
-        broken: Of those that could not be decoded the names, with the reasons.
-        left_out: Those that were left out as wished.
-        damaged: Those with damaged metadata, which were passed over.
+        broken: Names of images that could not be decoded, with the reasons.
+        left_out: Names that were left out on request.
+        damaged: Names of images with damaged metadata, which were ignored.
     """
 
     images: Images
@@ -187,9 +187,9 @@ class Collected(NamedTuple):
 
 
 class _Prepared(NamedTuple):
-    """An image brought to its shape, with what was known of it before; or in place of the pixels why there are none."""
+    """An image brought to its shape, with what is known about the original; or the reason in place of the pixels."""
 
-    pixels: np.ndarray | InputError | None  # None: left out as wished
+    pixels: np.ndarray | InputError | None  # None: left out on request
     label: int
     name: str
     content: str = ""  # the hash
@@ -205,16 +205,16 @@ def collect(
     """Decodes the examples of a split.
 
     Args:
-        examples: What a `Source` gives. If they have a `place`, and a `listing()` that changes with them, then the decoded images
+        examples: The examples of a `Source`. If they have a `place`, and a `listing()` that changes with them, the decoded images
             are kept in the local cache, and read from there the next time.
-        source: How errors call the data set.
+        source: The name of the data set in errors.
         num_classes: Labels are 0 to this minus 1.
-        target: What the images are brought to.
-        left_out: Names of images to pass over.
+        target: The form that the images are brought to.
+        left_out: Names of images to skip.
 
     Raises:
-        InputError: There is no image; one is not what a source promises; some cannot be read or decoded (all are named); they
-            differ in size or in their number of channels and the target does not say which; the memory does not do.
+        InputError: There is no image; one is not what a source must yield; some cannot be read or decoded (all are named); they
+            differ in size or in their number of channels and the target does not give it; there is not enough memory.
     """
     cached = None
     if hasattr(examples, "listing"):
@@ -355,7 +355,7 @@ def _prepare(
         with contextlib.ExitStack() as reserved:
 
             def reserve(needed: int) -> None:
-                reserved.close()  # of an attempt that failed
+                reserved.close()  # the room of an attempt that failed
                 reserved.enter_context(room.taken(needed))
 
             try:
@@ -374,7 +374,7 @@ def _prepare(
                 told = "There is not enough memory to decode {name}. Close other programs, or lower memory_budget or image_size."
                 return _Prepared(OutOfMemory(told, name=name), label, name)
 
-    # Of images that are kept as they are one at a time: those that wait for their turn take their whole room.
+    # If images keep their size, one at a time: while they wait for their turn they take their full memory.
     in_work, at_once, most = deque(), os.cpu_count() or 1, 1
     if target.size:
         at_once, most = 2 * at_once, _BATCH
@@ -392,7 +392,7 @@ def _prepare(
 
 
 def _fit_mask(mask: np.ndarray, size: tuple[int, int], fit: str) -> np.ndarray:
-    """Brings a mask to the shape of its image, as `fit_image` does it, but no class becomes another between two: nearest neighbour."""
+    """Brings a mask to the shape of its image, as `fit_image` does it, but by nearest neighbour, so that no class in between appears."""
     if mask.shape == size:
         return mask
     resize = {"crop": ImageOps.fit, "pad": ImageOps.pad, "stretch": Image.Image.resize}[fit]
@@ -400,7 +400,7 @@ def _fit_mask(mask: np.ndarray, size: tuple[int, int], fit: str) -> np.ndarray:
 
 
 def find_main_class(mask: np.ndarray) -> int:
-    """The class that has most pixels beside the background, 0; the background where there is no other: splits go by it."""
+    """The class with the most pixels other than the background, 0; the background if there is no other class. Splits are stratified by it."""
     counts = np.bincount(mask.ravel(), minlength=2)
     return int(counts[1:].argmax()) + 1 if counts[1:].any() else 0
 
@@ -418,7 +418,7 @@ def _batches(examples: Iterable[Example], most: int) -> Iterator[list[Example]]:
 
 
 class _Room:
-    """Bytes that threads share. One that needs more than are free waits for them; who needs more than all gets all."""
+    """Bytes that threads share. A thread that needs more than are free waits; one that needs more than all of them gets all."""
 
     def __init__(self, size: int):
         self._size = self._free = size
@@ -439,7 +439,7 @@ class _Room:
 
 
 def _tell_progress(prepared: Iterator[_Prepared], examples: Iterable[Example], source: str) -> Iterator[_Prepared]:
-    """Shows on a screen how many images are read, and how long it takes still, where that is more than a moment."""
+    """Shows on a screen how many images are read, and how long the rest takes, if it takes more than a moment."""
     if not (hasattr(examples, "__len__") and (sys.stderr.isatty() or "ipykernel" in sys.modules)):
         yield from prepared
         return
@@ -464,11 +464,11 @@ def _tell_progress(prepared: Iterator[_Prepared], examples: Iterable[Example], s
 
 
 class _Cached:
-    """Decoded images in the local cache: their pixels in one file, and what belongs to them in an `.npz` beside it.
+    """Decoded images in the local cache: their pixels in one file, and their other data in an `.npz` next to it.
 
     Args:
-        key: What they are of: where the files are and what they were brought to. What is kept under it is replaced.
-        listing: Tells whether the files are still the same.
+        key: Identifies the files and the form that they were brought to. New content under a key replaces the old one.
+        listing: Changes when the files change.
     """
 
     def __init__(self, key: str, listing: str):
@@ -476,18 +476,18 @@ class _Cached:
         self.file, self._listing = cache_folder() / f"{name}.pixels", listing
 
     def write(self, collected: Collected, checksum: int | None) -> None:
-        """Keeps them; where the disk is full they are not kept, and that is said.
+        """Keeps the images; if the disk is full they are not kept, and a message says so.
 
         Args:
-            collected: The images; where their pixels lie on the disk, they lie in `file` already.
-            checksum: Of the pixels on the disk; None where they are in memory.
+            collected: The images; if their pixels are on the disk, they are in `file` already.
+            checksum: Checksum of the pixels on the disk; None if they are in memory.
         """
         images = collected.images
         try:
             if checksum is None:
                 make_cache_folder()
                 free = shutil.disk_usage(self.file.parent).free
-                if free < 2 * images.store.nbytes:  # a disk that is filled up by a cache helps nobody
+                if free < 2 * images.store.nbytes:  # a cache should not fill up the disk
                     raise InputError("{free:.1f} GB are free", free=free / GIGABYTE)
                 with replacing(self.file) as temporary:
                     checksum = _write_pixels(temporary, images.store)
@@ -520,13 +520,13 @@ class _Cached:
             print(say(told, reason=error))
 
     def read(self, budget: float, most_boxes: int = 0) -> Collected | None:
-        """Returns what was kept, in memory where it takes no more than `budget` bytes; None where it is missing, old or damaged.
+        """Returns what was kept, in memory if it takes no more than `budget` bytes; None if it is missing, old or damaged.
 
         Args:
             budget: Bytes.
             most_boxes: As in `Target`.
         """
-        # Whatever is wrong with a cache, it is written again.
+        # If anything is wrong with a cache, it is written again.
         with contextlib.suppress(OSError, ValueError, KeyError, TypeError, EOFError, zipfile.BadZipFile, zlib.error):
             with np.load(self.file.with_suffix(".npz"), allow_pickle=False) as saved:
                 text: dict[str, Any] = json.loads(saved["text"].tobytes())
@@ -571,7 +571,7 @@ def _write_pixels(file: Path, store: np.ndarray) -> int:
 
 
 def _read_pixels(file: Path, into: np.ndarray | None) -> int:
-    """Reads pixels into an array where one is given, and returns their checksum."""
+    """Reads pixels into an array if one is given, and returns their checksum."""
     checksum, buffer = 0, np.empty(_PIECE, np.uint8) if into is None else None
     with file.open("rb", buffering=0) as stream:
         at = 0
@@ -582,7 +582,7 @@ def _read_pixels(file: Path, into: np.ndarray | None) -> int:
 
 
 def _aligned(size: int) -> np.ndarray:
-    """`uint8 [size]`, of which TensorFlow needs no copy of its own."""
+    """`uint8 [size]`, aligned so that TensorFlow needs no copy of its own."""
     memory = np.empty(size + _ALIGNMENT, np.uint8)
     begin = -memory.ctypes.data % _ALIGNMENT
     return memory[begin : begin + size]
@@ -592,8 +592,8 @@ class _Pixels:
     """Images of one shape, one after the other: in memory, or in a file once they take more than `budget` bytes.
 
     Attributes:
-        shape: Of the images; None before the first.
-        checksum: Of those in the file; None where there is none.
+        shape: Shape of one image; None before the first.
+        checksum: Checksum of the pixels in the file; None if there is no file.
     """
 
     def __init__(self, budget: float):
@@ -623,7 +623,7 @@ class _Pixels:
         shape = (self._count, *self.shape)
         if self._file is None:
             store, at = _aligned(self._size), 0
-            while self._pieces:  # freed one by one: so the images never take their room twice
+            while self._pieces:  # freed one by one, so that the images never take their memory twice
                 piece = self._pieces.pop(0)
                 store[at : at + len(piece)] = np.frombuffer(piece, np.uint8)
                 at += len(piece)
@@ -646,7 +646,7 @@ class _Pixels:
         try:
             return act()
         except OSError as error:
-            with contextlib.suppress(OSError):  # what waits to be written does not fit either
+            with contextlib.suppress(OSError):  # the bytes that are still buffered do not fit either
                 self._file.close()
             self._path.unlink(missing_ok=True)
             raise InputError(

@@ -1,7 +1,7 @@
-"""A web page on which a trained run is tried: an image, a sketch, new images; `python -m pbl demo`, `pbl.demo(run)`.
+"""A web page for trying a trained run: an image, a sketch, new images; `python -m pbl demo`, `pbl.demo(run)`.
 
-`sketches` brings a drawing to the form of a training image, `answers` says what runs make of an image, `page` shows it by Gradio,
-`server` starts and ends it. Gradio is imported where the page is made, and nowhere else.
+`sketches` brings a drawing to the form of a training image, `answers` computes what runs say about an image, `page` shows it with Gradio,
+`server` starts and stops it. Only the module that makes the page imports Gradio.
 """
 
 from pbl import offer

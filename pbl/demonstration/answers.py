@@ -1,6 +1,6 @@
-"""What runs say of one image, and what explains it: the answers that the page shows. Without Gradio.
+"""What runs say about one image, and what explains it: the answers that the page shows. Works without Gradio.
 
-What is predicted goes through the path of the command `predict` (`read_images`, `predict_read`), so the numbers are its own to the last bit.
+Predictions use the code of the command `predict` (`read_images`, `predict_read`), so the numbers are equal to the last bit.
 """
 
 import io
@@ -37,23 +37,23 @@ from pbl.models.slips import tell_slips
 from pbl.runs import Run, load_run
 from pbl.tasks import anomaly, contrast, detection, find_task, generation
 
-NEIGHBOURS = 5  # that are shown
-MOST_KNOWN, FEWEST_KNOWN = 2_000, 100  # training images among which they are sought
-MOST_MACS = 2e11  # for the features of those, some ten seconds on two cores: a large network looks at fewer
+NEIGHBOURS = 5  # neighbours that are shown
+MOST_KNOWN, FEWEST_KNOWN = 2_000, 100  # training images among which they are searched
+MOST_MACS = 2e11  # for the features of those: about ten seconds on two cores; a large network uses fewer images
 LONGEST_SIDE = 800  # pixels of a picture that is marked; a larger one is shrunk for the page
 LARGEST_SKETCH = 64  # pixels a side of the grey images for which the page has a pad
-MOST_PIXELS = 60_000_000  # of an image that a page takes; the cameras of telephones have some 50 million
-_LOCK = threading.RLock()  # a page is asked by several threads, and Grad-CAM changes layers while it looks
+MOST_PIXELS = 60_000_000  # of an image that a page accepts; phone cameras have about 50 million
+_LOCK = threading.RLock()  # several threads use a page, and Grad-CAM changes layers while it runs
 
 
 class Answer(NamedTuple):
-    """What a run says of one image.
+    """What a run says about one image.
 
     Attributes:
         file: The image.
         seen: The image as the network sees it, `uint8 [height, width, channels]`.
-        table: What `predict` gives for the file; empty of a run that learned by contrast.
-        notes: What makes the answer worth less than it looks.
+        table: What `predict` returns for the file; empty for a run that learned by contrast.
+        notes: Why the answer is less reliable than it looks.
     """
 
     file: Path
@@ -63,7 +63,7 @@ class Answer(NamedTuple):
 
 
 class ClassProbability(NamedTuple):
-    """A class, its probability by the run's temperature, and as the network gives it: the same where the run has no temperature."""
+    """A class, its probability after the run's temperature, and its probability from the network: both are equal if the run has no temperature."""
 
     name: str
     calibrated: float
@@ -71,7 +71,7 @@ class ClassProbability(NamedTuple):
 
 
 class Picture(NamedTuple):
-    """A picture of the page, a PNG file, what stands below it, and whether it is a figure with words in it, which needs room."""
+    """A picture of the page, a PNG file, with its caption, and whether it is a figure with text in it, which needs space."""
 
     png: bytes
     caption: str
@@ -79,22 +79,22 @@ class Picture(NamedTuple):
 
     @property
     def is_small(self) -> bool:
-        """Whether its pixels are to be seen."""
-        return int.from_bytes(self.png[16:20]) <= 128  # the width in a PNG's head
+        """Whether it is so small that single pixels should be visible."""
+        return int.from_bytes(self.png[16:20]) <= 128  # the width in a PNG's header
 
 
 class OpenedRun:
-    """A run of which a page asks: its model is built once, and its data are read once.
+    """A run that a page uses: its model is built once, and its data is read once.
 
     Args:
         run: The run, whose `experiment.py` is executed.
 
     Raises:
-        InputError: The run has nothing to show of an image; it is incomplete; of contrast, its data are gone.
+        InputError: The run has nothing to show for an image; it is incomplete; or it learned by contrast and its data is missing.
 
     Attributes:
-        temperature: By which its probabilities are calibrated; None where its validation left none.
-        data: Its data, or None; `no_data` says why there are none.
+        temperature: The temperature that calibrates its probabilities; None if its validation left none.
+        data: Its data, or None; `no_data` says why there is none.
     """
 
     def __init__(self, run: str | Path | Run):
@@ -116,20 +116,20 @@ class OpenedRun:
         try:
             self.data = open_run_data(self.run)
         except InputError as error:
-            if self.run.config.task == "contrast":  # which has nothing else to show
+            if self.run.config.task == "contrast":  # contrast has nothing else to show
                 raise
             self.no_data = error
         self.temperature = _read_temperature(self.run) if self.run.config.is_classifier else None
 
     @property
     def has_pad(self) -> bool:
-        """Whether its images are small and grey, so that one may be drawn."""
+        """Whether its images are small and grey, so that an image may be drawn."""
         channels = self.run.split["input_shape"][2]
         return not self.generates and channels == 1 and max(self.size) <= LARGEST_SKETCH
 
     @cached_property
     def is_light(self) -> bool:
-        """Whether its images are light on dark, by the borders of training images; so of MNIST, and where nothing is known."""
+        """Whether its images are light on dark, judged by the borders of training images; true for MNIST, and if nothing is known."""
         if self.data is None:
             return True
         pixels = self.data.sample("train", 500).pixels
@@ -137,7 +137,7 @@ class OpenedRun:
         return bool(np.median(border) < 128)
 
     def prepare(self) -> None:
-        """Does before the first question what takes long: the first prediction, and the features of training images."""
+        """Does the slow work before the first question: the first prediction, and the features of training images."""
         with _LOCK:
             if self.generates:
                 self.generate(1, 0, None)
@@ -147,21 +147,21 @@ class OpenedRun:
                 _ = self._known_rows
 
     def ask(self, file: str | Path) -> Answer:
-        """Answers of an image file what `predict` does.
+        """Answers for an image file with what `predict` does.
 
         Raises:
-            InputError: The file is no image, damaged or too large.
+            InputError: The file is not an image, damaged or too large.
         """
         file, notes = Path(file), []
         with _LOCK:
             _check_size(file)
             _, pixels = read_images(self.run, [file], {file}, notes.append, notes.append)
-            is_contrast = self.run.config.task == "contrast"  # whose predict compares several images
+            is_contrast = self.run.config.task == "contrast"  # its predict compares several images
             table = pd.DataFrame() if is_contrast else predict_read(self.run, self.model, [file], pixels)
         return Answer(file, pixels[0], table, notes)
 
     def list_classes(self, answer: Answer) -> list[ClassProbability]:
-        """Returns the classes of a classifier's answer, the likeliest first; [] of another task."""
+        """Returns the classes of a classifier's answer, the most probable first; [] for another task."""
         columns = [f"p({name})" for name in self.class_names]
         if not self.run.config.is_classifier or not set(columns) <= set(answer.table):
             return []
@@ -171,7 +171,7 @@ class OpenedRun:
         return [ClassProbability(self.class_names[at], float(calibrated[0, at]), float(raw[0, at])) for at in order]
 
     def tell(self, answer: Answer) -> list[str]:
-        """Returns what is said of an answer that has no classes, a line each."""
+        """Returns the text of an answer that has no classes, one line each."""
         table = answer.table
         if "alarm" in table:
             options = {**anomaly.OPTIONS, **self.run.config.task_options}
@@ -198,7 +198,7 @@ class OpenedRun:
         return [f"{name}: {value}" for name, value in table.iloc[0].items() if name != "file"]
 
     def explain(self, answer: Answer) -> tuple[list[Picture], list[str]]:
-        """Draws what explains an answer: where a classifier looks, a mask, boxes, an anomaly's map. Returns also what cannot be drawn, and why."""
+        """Draws what explains an answer: where a classifier looks, a mask, boxes, an anomaly's map. Also returns what cannot be drawn, and why."""
         draw = self._draw_heat if self.run.config.is_classifier else self._draw_marks
         try:
             with _LOCK, tell_slips(self.run.path, models.MODELS.get(self.run.config.model)):
@@ -219,7 +219,7 @@ class OpenedRun:
             told = Sentence("Grad-CAM: evidence for '{name}'", name=self.class_names[best])
         if not heat.any():
             told = join_sentences([told, Sentence("(nothing found: all 0)")])
-        grey = answer.seen.mean(axis=-1, keepdims=True)  # so that all colour comes from the map
+        grey = answer.seen.mean(axis=-1, keepdims=True)  # grey, so that all colour comes from the map
         shown = 0.4 * grey + 0.6 * 255 * colormaps["viridis"](heat)[..., :3]
         return [Picture(write_png(shown.round().astype(np.uint8)), told)]
 
@@ -249,7 +249,7 @@ class OpenedRun:
 
     @cached_property
     def _features(self) -> keras.Model | None:
-        """What gives the features by which images are alike: of a classifier what its last layer is given; None of other tasks."""
+        """The model whose outputs are the features for similarity: for a classifier the input of its last layer; None for other tasks."""
         if self.run.config.task == "contrast":
             return self.model
         if not self.run.config.is_classifier:
@@ -257,12 +257,12 @@ class OpenedRun:
         try:
             last = next(layer for layer in reversed(self.model.layers) if layer.weights)
             return keras.Model(self.model.inputs, last.input)
-        except (AttributeError, ValueError, StopIteration):  # a model of one's own that is no graph of layers
+        except (AttributeError, ValueError, StopIteration):  # a user's own model that is not a graph of layers
             return None
 
     @cached_property
     def _known(self) -> Any:
-        """Training images among which the nearest are sought."""
+        """Training images among which the nearest are searched."""
         macs = max(1, models.count_macs(self.model, tuple(self.run.split["input_shape"]))) if self._features else 1
         return self.data.sample("train", int(np.clip(MOST_MACS / macs, FEWEST_KNOWN, MOST_KNOWN)))
 
@@ -271,10 +271,10 @@ class OpenedRun:
         return scale_rows(predict_outputs(self._features, self._known.pixels))
 
     def find_neighbours(self, answer: Answer) -> tuple[str | None, list[Picture]]:
-        """Finds the training images that are most like an image, by what the network makes of them.
+        """Finds the training images that are most similar to an image, by the network's features.
 
         Returns:
-            How they were found, or why there are none, or None where the task has none; and the images, the nearest first.
+            How they were found, or why there are none, or None if the task has none; and the images, the nearest first.
         """
         if self.data is None:
             is_asked = self.run.config.is_classifier
@@ -297,18 +297,18 @@ class OpenedRun:
         return Sentence(told, images=len(known.labels)), pictures
 
     def generate(self, count: int, seed: int, label: str | None) -> list[Picture]:
-        """Makes images from noise, as `generate` does."""
+        """Makes images from noise, as the command `generate` does."""
         with _LOCK:
             images = generation.generate(self.run, self.model, count, seed, label)
         return [Picture(write_png(image), "") for image in images]
 
     @property
     def takes_labels(self) -> bool:
-        """Whether its generator can be asked for a class."""
+        """Whether its generator can make images of a given class."""
         return self.generates and takes_labels(self.model)
 
     def list_examples(self) -> tuple[list[tuple[np.ndarray, str]], InputError | None]:
-        """Returns validation images, of a classifier mistakes and right ones, each with what is said of it; and why there are none."""
+        """Returns validation images, for a classifier mistakes and right ones, each with its text; and why there are none."""
         if self.generates or self.data is None:
             return [], self.no_data
         try:
@@ -321,7 +321,7 @@ class OpenedRun:
             predicted = predict_outputs(self.model, shown.pixels).argmax(axis=1)
         examples = []
         for image, label, other in zip(shown.pixels, shown.labels, predicted, strict=True):
-            # Below a small image there is no room for words.
+            # Below a small image there is no space for words.
             mark = (
                 f"✓ {self.class_names[label]}"
                 if label == other
@@ -332,11 +332,11 @@ class OpenedRun:
 
 
 def open_run(run: str | Path | Run, tell: Callable[[str], object] = lambda line: None) -> OpenedRun:
-    """Opens a run for a page, and does what takes long.
+    """Opens a run for a page, and does the slow work.
 
     Args:
         run: The run, or its folder.
-        tell: Called with a line before the work begins.
+        tell: Called with a line before the work starts.
 
     Raises:
         InputError: See `OpenedRun`.
@@ -349,7 +349,7 @@ def open_run(run: str | Path | Run, tell: Callable[[str], object] = lambda line:
 
 
 def _read_temperature(run: Run) -> float | None:
-    """The temperature that validation chose, as `metrics_val.json` says; None where it says none."""
+    """The temperature chosen on validation, from `metrics_val.json`; None if it has none."""
     try:
         value = run.read_json("metrics_val.json")["calibration"]["temperature"]
     except (InputError, KeyError, TypeError):
@@ -358,11 +358,11 @@ def _read_temperature(run: Run) -> float | None:
 
 
 def _check_size(file: Path) -> None:
-    """Raises InputError where an image has more pixels than a page takes, before they are decoded."""
+    """Raises InputError if an image has more pixels than a page accepts, before they are decoded."""
     try:
         content = file.read_bytes()
     except OSError:
-        return  # which is told where it is read
+        return  # reported when the file is read
     with without_warnings():
         pixels = count_pixels(content)
     if pixels > MOST_PIXELS:
@@ -376,7 +376,7 @@ def _check_size(file: Path) -> None:
 
 
 def _shrink(image: np.ndarray) -> np.ndarray:
-    """An image, no larger than what a page shows of it."""
+    """An image, shrunk to the size at which a page shows it."""
     share = LONGEST_SIDE / max(image.shape[:2])
     if share >= 1:
         return image

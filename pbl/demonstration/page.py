@@ -1,4 +1,4 @@
-"""The page, by Gradio: a tab for each use, and beside it what each run says. Written for Gradio 5 and 6."""
+"""The page, made with Gradio: a tab for each use, and next to it what each run says. Written for Gradio 5 and 6."""
 
 import base64
 import binascii
@@ -23,9 +23,9 @@ from pbl.evaluation.mistakes import write_png
 from pbl.languages import choose_language, say_sentence
 from pbl.reports.pages import embed_png, load_template
 
-MOST_CLASSES = 10  # that are listed
+MOST_CLASSES = 10  # classes that are listed
 PAD = 336  # pixels a side of the sketch pad
-PEN = 24  # its width: of a digit that fills two thirds of the pad a stroke is about as thick as in MNIST
+PEN = 24  # its width in pixels: if a digit fills two thirds of the pad, its strokes are about as thick as in MNIST
 LARGEST_FILE = 30_000_000  # bytes of an upload
 MOST_PAD = 4_000_000  # pixels
 MOST_GENERATED = 64
@@ -62,14 +62,14 @@ footer { display: none !important; }
 
 
 def said(sentence: str) -> str:
-    """A sentence in the reader's language; whether the screen has Japanese letters does not matter here. Gradio's own few words are in the browser's."""
+    """A sentence in the reader's language, whether or not the screen has Japanese letters. Gradio's own few words are in the browser's language."""
     return say_sentence(sentence, choose_language())
 
 
 def make_panel(
     run: OpenedRun, answer: Answer, explained: tuple[list[Picture], list[str]] = ([], []), near: Any = (None, [])
 ) -> str:
-    """Returns what a run says of an image, as HTML."""
+    """Returns what a run says about an image, as HTML."""
     classes = run.list_classes(answer)
     seen = Sentence("What the network sees: {width} x {height}", width=run.size[1], height=run.size[0])
     pictures, problems = explained
@@ -124,7 +124,7 @@ def _render(
 
 
 def say_problem(problem: str | InputError, file: str | Path = "") -> str:
-    """A line for the page, as HTML; a file is called by its own name, not by its place on this machine."""
+    """A line for the page, as HTML; a file is shown by its own name, without its path on this machine."""
     line = said(problem)
     line = line.replace(str(file), Path(file).name) if str(file) else line
     return f'<p class="pbl-problem" role="alert">{escape(" ".join(line.split()))}</p>'
@@ -135,11 +135,11 @@ def _line(text: str) -> str:
 
 
 class Responder:
-    """What stands behind the page's buttons: each answer is the problem, or "", and then a panel for each run, as HTML.
+    """The functions behind the page's buttons: each answer is the problem, or "", followed by a panel for each run, as HTML.
 
     Args:
         runs: The runs, side by side.
-        folder: For the files that are made of sketches and examples.
+        folder: For the files that are made from sketches and examples.
     """
 
     def __init__(self, runs: Sequence[OpenedRun], folder: Path):
@@ -147,7 +147,7 @@ class Responder:
         self.examples, self.no_examples = runs[0].list_examples()
 
     def respond(self, files: Sequence[str | Path | None]) -> Iterator[list[str]]:
-        """Answers of a file for each run: first what is predicted, then also what explains it."""
+        """Answers for a file, for each run: first the prediction, then also what explains it."""
         blank = [_greet(run) for run in self.runs]
         asked = [(number, file) for number, file in enumerate(files) if file is not None]
         panels, answers = list(blank), {}
@@ -170,11 +170,11 @@ class Responder:
             yield ["", *panels]
 
     def see_image(self, file: str | None) -> Iterator[list[str]]:
-        """Answers of a file that was given, the same for all runs."""
+        """Answers for a file that was given, the same for all runs."""
         yield from self.respond([file] * len(self.runs))
 
     def see_sketch(self, drawn: str | None) -> Iterator[list[str]]:
-        """Answers of a drawing (`read_pad`), which each run gets in its own size."""
+        """Answers for a drawing (`read_pad`), which each run gets in its own size."""
         try:
             ink = read_pad(drawn)
             images = [fit_sketch(ink, run.size, run.is_light) if run.has_pad else None for run in self.runs]
@@ -184,7 +184,7 @@ class Responder:
         yield from self.respond([None if image is None else self._write(image) for image in images])
 
     def see_example(self, number: int) -> Iterator[list[str]]:
-        """Answers of a validation image."""
+        """Answers for a validation image."""
         yield from self.see_image(str(self._write(self.examples[number][0])))
 
     def make_images(self, count: float, seed: float | None, label: str | None) -> list[str]:
@@ -205,7 +205,7 @@ class Responder:
 
 
 def _enlarge(image: np.ndarray) -> Image.Image:
-    """An image for the gallery, whose pixels are seen where they are few."""
+    """An image for the gallery, enlarged so that its pixels are visible if they are few."""
     picture = Image.fromarray(image[..., 0] if image.shape[-1] == 1 else image)
     times = max(1, 128 // max(picture.size))
     return picture.resize((picture.width * times, picture.height * times), Image.Resampling.NEAREST)
@@ -219,15 +219,19 @@ def build_page(runs: Sequence[OpenedRun], folder: Path) -> tuple[gradio.Blocks, 
         folder: For the files of sketches and examples.
 
     Returns:
-        Gradio's blocks, and what its `launch` is to be told about the look of the page.
+        Gradio's blocks, and the arguments of its `launch` for the look of the page.
     """
     responder = Responder(runs, folder)
     look = {
-        "theme": gradio.themes.Default(font=["system-ui", "sans-serif"], font_mono=["monospace"]),  # none is fetched
+        "theme": gradio.themes.Default(
+            font=["system-ui", "sans-serif"], font_mono=["monospace"]
+        ),  # no font is downloaded
         "css": STYLE,
         "head": _write_head(),
     }
-    at_launch = "css" in inspect.signature(gradio.Blocks.launch).parameters  # Gradio 6; before it the blocks were told
+    at_launch = (
+        "css" in inspect.signature(gradio.Blocks.launch).parameters
+    )  # Gradio 6; before, the blocks took these arguments
     names = ", ".join(run.run.name for run in runs)
     options: dict[str, Any] = {} if at_launch else look
     with gradio.Blocks(title=f"pbl: {names}", analytics_enabled=False, delete_cache=(3600, 3600), **options) as blocks:
@@ -235,7 +239,7 @@ def build_page(runs: Sequence[OpenedRun], folder: Path) -> tuple[gradio.Blocks, 
             with gradio.Column(scale=2, min_width=320):
                 with gradio.Tabs():
                     listeners = _build_generator(runs) if runs[0].generates else _build_inputs(responder)
-                gradio.HTML('<div id="pbl-own"></div>')  # for what the script tells
+                gradio.HTML('<div id="pbl-own"></div>')  # for the script's messages
                 problem = gradio.HTML("")
             with gradio.Column(scale=3, min_width=320), gradio.Row():
                 panels = []
@@ -248,7 +252,7 @@ def build_page(runs: Sequence[OpenedRun], folder: Path) -> tuple[gradio.Blocks, 
 
 
 def _greet(run: OpenedRun) -> str:
-    """What stands in a run's place before it is asked."""
+    """The text in a run's place before it has an answer."""
     told = (
         Sentence("Make images: they appear here.")
         if run.generates
@@ -258,7 +262,7 @@ def _greet(run: OpenedRun) -> str:
 
 
 def _write_head() -> str:
-    """The script that the page brings, with its sentences."""
+    """The page's script, with its sentences."""
     sentences = {
         "wrong": Sentence("{name} is not an image. Give a JPEG, PNG, WebP or another image file.", name="{name}"),
         "large": Sentence(
@@ -276,10 +280,10 @@ def _write_head() -> str:
 
 
 def read_pad(address: str | None) -> np.ndarray:
-    """Returns how much is drawn at each place of the pad, `uint8 [height, width]`, of what the browser sent: the address of a PNG.
+    """Returns how much is drawn at each place of the pad, `uint8 [height, width]`, from what the browser sent: the address of a PNG.
 
     Raises:
-        InputError: It is no such address.
+        InputError: It is not such an address.
     """
     wrong = InputError("The sketch is not a drawing. Load the page again.")
     head, _, body = (address or "").partition(",")
@@ -301,7 +305,7 @@ Listener = tuple[Callable, Any, Callable | None]
 
 
 def _build_inputs(responder: Responder) -> list[Listener]:
-    """The tabs of runs that are asked of images; what listens to them, and what then answers."""
+    """The tabs for runs that take images; the components that listen, and the functions that answer."""
     runs, listeners = responder.runs, []
     with gradio.Tab(said(Sentence("Image"))):
         photograph = gradio.Image(
@@ -311,8 +315,8 @@ def _build_inputs(responder: Responder) -> list[Listener]:
             image_mode=None,
             height=320,
         )
-        # The file as it came: decoded by Gradio it would not be the one that `predict` reads, and a wrong one would be told by Gradio.
-        # Not by a derived class, beside whose source Gradio would write a file.
+        # The file is used as it came: decoded by Gradio it would not be the file that `predict` reads, and Gradio would report a wrong file itself.
+        # Not by a derived class, since Gradio would write a file next to its source.
         photograph.preprocess = lambda payload: None if payload is None else payload.path
         listeners.append((photograph.change, photograph, responder.see_image))
     if any(run.has_pad for run in runs):
@@ -364,7 +368,7 @@ def _build_inputs(responder: Responder) -> list[Listener]:
 
 
 def _build_generator(runs: Sequence[OpenedRun]) -> list[Listener]:
-    """The tab of runs that make images."""
+    """The tab for runs that generate images."""
     with gradio.Tab(said(Sentence("New images"))):
         count = gradio.Slider(1, MOST_GENERATED, value=16, step=1, label=said(Sentence("How many")))
         seed = gradio.Slider(

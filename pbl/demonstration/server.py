@@ -1,4 +1,4 @@
-"""The server of the page: started on this machine alone, ended without leaving a file."""
+"""The server of the page: it listens on this machine alone, and leaves no file when it ends."""
 
 import atexit
 import contextlib
@@ -16,8 +16,8 @@ from pbl.languages import say_sentence
 from pbl.runs import Run, load_run
 
 HOST = "127.0.0.1"
-MOST_RUNS = 4  # side by side
-# The page loads nothing from elsewhere, and sends nothing there, whatever Gradio's own pages name.
+MOST_RUNS = 4  # shown side by side
+# The page loads nothing from elsewhere and sends nothing there, even if Gradio's own pages ask for it.
 POLICY = (
     b"default-src 'self' data: blob:; script-src 'self' 'unsafe-inline' 'unsafe-eval' blob:; style-src 'self' 'unsafe-inline';"
     b" connect-src 'self' data: blob:"
@@ -41,7 +41,7 @@ class Page:
     def close(self) -> None:
         """Ends the server, and removes what was uploaded."""
         if self._blocks is not None:
-            with contextlib.suppress(Exception), _silence():  # whatever Gradio says of it, the files go
+            with contextlib.suppress(Exception), _silence():  # the files are removed whatever Gradio raises
                 self._blocks.close(verbose=False)
             self._blocks = None
         shutil.rmtree(self._folder, ignore_errors=True)
@@ -63,7 +63,7 @@ class _Guard:
         await self._app(scope, receive, send_guarded if scope["type"] == "http" else send)
 
 
-_open: list[Page] = []  # the one of this process: Gradio keeps uploads in one folder
+_open: list[Page] = []  # the one page of this process: Gradio keeps uploads in one folder
 
 
 def demo(
@@ -73,19 +73,19 @@ def demo(
     wait: bool = False,
     tell: Callable[[str], object] = lambda line: print(say_sentence(line), flush=True),
 ) -> Page:
-    """Shows a web page on which runs are tried: an image, a sketch, validation images; of generation new images.
+    """Shows a web page for trying runs: an image, a sketch, validation images; for generation, new images.
 
-    In a notebook the page stands below the cell. It listens on this machine alone. Nothing is sent elsewhere, and what is uploaded is
+    In a notebook the page is below the cell. It listens on this machine alone. Nothing is sent elsewhere, and uploads are
     removed when the page ends: by `close()`, by another call, or with the process. Needs Gradio, which Colab has.
 
     Args:
-        *runs: One to four runs, or their folders, which are asked side by side. Their `experiment.py` is executed: show only runs that you
+        *runs: One to four runs, or their folders, which are shown side by side. Their `experiment.py` is executed: show only runs that you
             trust.
-        share: Whether Gradio makes a public link. Whoever has the link can use the page, for a week at most, and images that are given to it
-            travel through servers of Gradio.
-        port: Where it listens; the first free one from 7860 on unless given.
+        share: Whether Gradio makes a public link. Whoever has the link can use the page, for a week at most, and images that are uploaded
+            pass through Gradio's servers.
+        port: Where it listens; by default the first free one from 7860.
         wait: Whether to return only when the page ends, by Ctrl-C.
-        tell: Called with the lines that say what happens.
+        tell: Called with lines about what happens.
 
     Returns:
         The page: `page.url`, `page.close()`.
@@ -94,7 +94,8 @@ def demo(
         InputError: A run is incomplete, or has nothing to show; Gradio is missing; the port is taken; there is no public link.
 
     Example:
-        `page = pbl.demo("runs/digits_resnet20/001")`
+        >>> import pbl
+        >>> page = pbl.demo("runs/mine/001")  # doctest: +SKIP
     """
     if not 1 <= len(runs) <= MOST_RUNS:
         raise InputError(
@@ -146,7 +147,7 @@ def _close_all() -> None:
 
 
 def _import_gradio() -> None:
-    """Imports Gradio, which sends nothing of this use to its makers; raises InputError where it is missing."""
+    """Imports Gradio, with its usage reports switched off; raises InputError if it is missing."""
     os.environ["GRADIO_ANALYTICS_ENABLED"] = "False"
     try:
         import gradio  # noqa: F401
@@ -158,7 +159,7 @@ def _import_gradio() -> None:
 
 def _start(runs: list[Any], share: bool, port: int | None) -> Page:
     folder = Path(tempfile.mkdtemp(prefix="pbl-demo-"))
-    os.environ["GRADIO_TEMP_DIR"] = str(folder)  # Gradio asks for it with each upload
+    os.environ["GRADIO_TEMP_DIR"] = str(folder)  # Gradio reads it at each upload
     try:
         from starlette.middleware import Middleware
 
@@ -178,7 +179,7 @@ def _start(runs: list[Any], share: bool, port: int | None) -> Page:
                 app_kwargs={"middleware": [Middleware(_Guard)]},
                 **look,
             )
-    except OSError as error:  # what Gradio raises where it may not listen
+    except OSError as error:  # Gradio raises it if it may not listen
         shutil.rmtree(folder, ignore_errors=True)
         if port is not None:
             raise InputError("--port {port} is in use, or not allowed. Give another, or none.", port=port) from None
@@ -197,7 +198,7 @@ def _start(runs: list[Any], share: bool, port: int | None) -> Page:
 
 @contextlib.contextmanager
 def _quiet() -> Iterator[None]:
-    """Keeps TensorFlow's warnings from a notebook: that several models, asked one after another, are traced one after another."""
+    """Keeps a notebook free of TensorFlow's warnings that several models, used one after another, are traced one after another."""
     log = logging.getLogger("tensorflow")
     level = log.level
     log.setLevel(logging.ERROR)
@@ -209,6 +210,6 @@ def _quiet() -> Iterator[None]:
 
 @contextlib.contextmanager
 def _silence() -> Iterator[None]:
-    """Keeps what Gradio prints of itself from the screen; a notebook's frame is no print."""
+    """Hides what Gradio prints about itself; a notebook's frame is not printed text."""
     with open(os.devnull, "w", encoding="utf-8") as nowhere, contextlib.redirect_stdout(nowhere):  # noqa: PTH123
         yield

@@ -1,15 +1,15 @@
-"""From a drawing on the pad to an image as MNIST's digits are: fitted into a box, its centre of mass in the middle."""
+"""Turns a drawing on the pad into an image like MNIST's digits: fitted into a box, its centre of mass in the middle."""
 
 import numpy as np
 from PIL import Image
 
 from pbl.errors import InputError
 
-# MNIST's digits were fitted into 20 x 20 pixels of 28 x 28, their proportions kept, and moved so that their centre of mass lies in
-# the middle (LeCun, Cortes and Burges, The MNIST database). That is pixel 14 of 0 to 27: of 1,000 test images, measured, the centre lies
-# between 13.5 and 14.5 in both directions. Other sizes take the same share.
+# MNIST's digits were fitted into 20 x 20 pixels of 28 x 28, their proportions kept, and moved so that their centre of mass is in
+# the middle (LeCun, Cortes and Burges, The MNIST database). That is pixel 14 of 0 to 27: in 1,000 test images, measured, the centre is
+# between 13.5 and 14.5 in both directions. Other sizes use the same shares.
 BOX, CENTRE = 20 / 28, 14.5 / 28
-DRAWN = 16  # of 255: what is fainter is no stroke
+DRAWN = 16  # of 255: anything fainter is not a stroke
 
 
 def read_ink(picture: np.ndarray) -> np.ndarray:
@@ -22,15 +22,15 @@ def read_ink(picture: np.ndarray) -> np.ndarray:
 
 
 def fit_sketch(ink: np.ndarray, size: tuple[int, int], is_light: bool = True) -> np.ndarray:
-    """Brings a drawing to the form of MNIST's digits, in proportion for other sizes.
+    """Brings a drawing to the form of MNIST's digits, and in proportion for other sizes.
 
-    What is drawn is cut out, shrunk into a box of 20/28 of the image's sides with its proportions kept, and moved by whole pixels so
-    that its centre of mass lies in the middle, as far as the image has room.
+    The drawing is cut out, shrunk into a box of 20/28 of the image's sides with its proportions kept, and moved by whole pixels so
+    that its centre of mass is in the middle, as far as the image has space.
 
     Args:
         ink: `uint8 [height, width]` of any size: 0 nothing, 255 a stroke.
         size: Height and width wanted, in pixels.
-        is_light: Whether strokes are light on dark, as in MNIST; else dark on light.
+        is_light: Whether strokes are light on dark, as in MNIST; otherwise dark on light.
 
     Returns:
         `uint8 [*size, 1]`.

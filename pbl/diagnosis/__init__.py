@@ -1,8 +1,8 @@
-"""What a training suffers from: `monitor` measures, `rules` judge, `advice` says what to try next.
+"""The diagnosis of a training: `monitor` measures, `rules` judge, `advice` says what to try next.
 
-In the order in which one reads them: `signals` (what is measured) and `monitor` (how); `rules` (the table of all rules, their
-thresholds and remedies, and `diagnose`); `evidence` (what a rule reads); the rules themselves in `learning`, `generalisation` and
-`data`; `remedies` (the experiments that a rule may name) and `advice` (which of them to try, at what price).
+In reading order: `signals` (what is measured) and `monitor` (how); `rules` (the table of all rules, their
+thresholds and remedies, and `diagnose`); `evidence` (what a rule reads); the rules themselves in `learning`, `generalisation`, `classes` and
+`data`; `remedies` (the experiments that a rule may name) and `advice` (which of them to try, at what cost).
 """
 
 from pbl import offer

@@ -1,10 +1,10 @@
-"""The next experiment: at most three, in the order of what they can be expected to gain, each with its price.
+"""The next experiment: at most three, ordered by the gain that can be expected, each with its cost.
 
-What can be gained is a range, from where the advice was followed and measured (`MEASURED`), and from the team's own runs as
-they grow; it is kept as the share of all errors that is gone, since of few errors not many points can be gained. Where nothing was
-measured, or the run stands at chance, no gain is named. A regulariser is never advised without a longer schedule: at the same epochs
-dropout or augmentation gained nothing or lost. Where a network underfits, the learning rate comes before the epochs, and the epochs
-before the size. What the team has just been hurt by is not advised again.
+The gain is a range. It comes from cases in which the advice was followed and measured (`MEASURED`), and from the team's own runs as
+their number grows. It is kept as the share of all errors that is removed, since with few errors not many points can be gained. If nothing was
+measured, or the run is at chance level, no gain is named. A regulariser is never advised without a longer schedule: with the same epochs
+dropout or augmentation gained nothing or lost. If a network underfits, the learning rate comes before the epochs, and the epochs
+before the size. A change that has just lost the team accuracy is not advised again.
 """
 
 import contextlib
@@ -30,19 +30,19 @@ from pbl.runs import Run, load_run, runs_folder, runs_on
 MOST = 3
 SOURCE = "networks on digits, MNIST, CIFAR-10 and vehicles, three seeds each"
 OWN = "{pairs} {pairs:pair|pairs} of your own runs"
-MOST_PARENTS = 50  # of the team's runs, the newest
-PRIOR_RUNS = 2  # of the team's own pairs weigh as much as the table
-NOISE = 0.015  # accuracy that the same settings differ by from seed to seed, measured on 200 MNIST images and 400 photographs
-FAR_BACK = 2 / 3  # of all epochs: where the best one lies before that, more epochs were of no use
-RATES = ("rate_times_10", "rate_times_3", "rate_by_10", "find_rate")  # of these one is enough
+MOST_PARENTS = 50  # the newest of the team's runs
+PRIOR_RUNS = 2  # the table weighs as much as this many of the team's own pairs
+NOISE = 0.015  # difference in accuracy between seeds with the same settings, measured on 200 MNIST images and 400 photographs
+FAR_BACK = 2 / 3  # share of all epochs; if the best epoch is earlier, more epochs did not help
+RATES = ("rate_times_10", "rate_times_3", "rate_by_10", "find_rate")  # one of these is enough
 
 
 class Measured(NamedTuple):
-    """What following an advice did where it was measured (experiments/benchmarks/advice.csv).
+    """The measured effect of following an advice (experiments/benchmarks/advice.csv).
 
     Attributes:
-        lowest, middle, highest: Share of the errors that it took away; the middle is the median.
-        helped, tried: In so many cases of so many there were fewer errors.
+        lowest, middle, highest: Share of the errors that it removed; the middle is the median.
+        helped, tried: In how many cases there were fewer errors, and how many cases were tried.
     """
 
     lowest: float
@@ -66,18 +66,18 @@ class Experiment:
     """One thing to try next.
 
     Attributes:
-        name: A word for it, such as "dropout_and_longer".
+        name: A short name, such as "dropout_and_longer".
         message: What to do and why, in a sentence.
-        settings: What changes, as `train` takes it: {"epochs": 90, "model_options.dropout": 0.5}; empty where it is not a
+        settings: What changes, in the form that `train` takes: {"epochs": 90, "model_options.dropout": 0.5}; empty if it is not a
             matter of settings.
-        epochs: How many it takes, of this run's training images; 0 where nothing is trained.
-        gain: Points of accuracy in the middle of what was measured, for this run's errors; None where nothing was measured, or
-            where the run stands at chance.
-        lowest, highest: The range of the same.
-        helped, tried: It helped in so many of the cases that were tried.
-        sources: Where the gain comes from, in sentences with the field `pairs`.
-        pairs: Of the team's own runs that went into it.
-        command: What to type; "" where it is a matter of the data or the code.
+        epochs: How many epochs it takes, each as long as this run's; 0 if nothing is trained.
+        gain: Median of the measured gains in points of accuracy, computed for this run's errors; None if nothing was measured, or
+            if the run is at chance level.
+        lowest, highest: The range of this gain.
+        helped, tried: In how many cases it helped, and how many cases were tried.
+        sources: Where the gain comes from: sentences with the field `pairs`.
+        pairs: How many pairs of the team's own runs were used for it.
+        command: What to type; "" if it is a matter of the data or the code.
         details, template: As in `pbl.diagnosis.Finding`.
     """
 
@@ -97,7 +97,7 @@ class Experiment:
     template: str
 
 
-FIXED_ORDER = "underfitting"  # rate before epochs before size, whatever was gained elsewhere
+FIXED_ORDER = "underfitting"  # always rate before epochs before size, whatever was gained elsewhere
 
 
 def advise(
@@ -121,18 +121,26 @@ def advise(
         options: The options of its model's builder.
         side: The images' shorter side in pixels.
         run: The run's folder, for the commands.
-        runs: Where runs are kept, for the commands; None where that is the default.
-        accuracy: The run's accuracy on validation, a share; without it, and at chance, no gain is named.
+        runs: Where runs are kept, for the commands; None for the default.
+        accuracy: The run's accuracy on validation, a share; without it, and at chance level, no gain is named.
         chance: The accuracy below which it may be chance.
         team: The team's runs on the same images: settings, and accuracy on validation as a share.
         has_official_validation: Whether the validation split came with the data, and cannot be made larger.
         best_epoch: The epoch of the best model.
+
+    Example:
+        >>> from pbl import Config
+        >>> from pbl.diagnosis import advise, make_finding
+        >>> finding = make_finding("underfitting", "It underfits.", cause="train_longer")
+        >>> advise(finding, Config(epochs=10), {}, side=8, run="runs/mine/001")[0].command
+        'python -m pbl train runs/mine/001 epochs=30'
     """
     cause = finding.cause or str(finding.details.get("kind", ""))
     remedies = ChainMap(*(rule.remedies for rule in RULES.values() if rule.name == finding.name))
     known = {_key(of): value for of, value in team}
     parents = [(of, value) for of, value in team][-MOST_PARENTS:]
-    found, promises = [], {}
+    found: list[Experiment] = []
+    promises: dict[str, float] = {}
     for remedy, share in remedies.get(cause) or remedies.get("", ()):
         settings = remedy.change(config, options, side)
         if settings is None or (remedy is VALIDATE and has_official_validation):
@@ -143,17 +151,19 @@ def advise(
             continue
         words = _as_words(settings)
         if settings and _key(apply_overrides(config, words)) in known:
-            continue  # the team has that run
+            continue  # the team already has that run
         if settings and accuracy is not None and _has_hurt(apply_overrides(config, words), config, accuracy, parents):
             continue
         own = _find_own(remedy, options, side, parents, known)
         share = _expect(remedy, share, own)
-        if own and share <= 0:
+        if own and share is not None and share <= 0:
             continue
-        measured = _range(remedy, own) if accuracy is not None and accuracy > chance else None
-        low, middle, high = (
-            (None, None, None) if measured is None else (100 * share * (1 - accuracy) for share in measured[:3])
-        )
+        measured: Measured | None = None
+        low: float | None = None
+        middle: float | None = None
+        high: float | None = None
+        if accuracy is not None and accuracy > chance and (measured := _range(remedy, own)) is not None:
+            low, middle, high = (100 * share * (1 - accuracy) for share in measured[:3])
         details = {name.replace(".", "_"): value for name, value in settings.items()} | {"settings": ", ".join(words)}
         command = "train {run}" if settings else remedy.command
         typed = [run if word == "{run}" else word for word in command.split()] + words
@@ -187,7 +197,7 @@ def _key(config: Config) -> str:
 
 
 def _as_words(settings: dict[str, Any]) -> list[str]:
-    """As the command line takes them."""
+    """The settings as words of the command line."""
     return [f"{name}={as_word(value)}" for name, value in settings.items()]
 
 
@@ -198,7 +208,7 @@ def _find_own(
     parents: list[tuple[Config, float]],
     known: dict[str, float],
 ) -> list[float]:
-    """The share of errors that it took away in the team's runs of which one is the other with it."""
+    """The share of errors that the remedy removed, for each pair of the team's runs that differ by it alone."""
     own = []
     for parent, before in parents:
         settings = remedy.change(parent, options, side) if remedy.command == "train" else None
@@ -211,20 +221,23 @@ def _find_own(
 
 
 def _expect(remedy: Remedy, share: float | None, own: list[float]) -> float | None:
-    """The share of errors by which experiments are put in order: the measured one, or that of the table, and the team's."""
+    """The share of errors by which experiments are ordered: the measured one or the table's, combined with the team's own."""
     share = MEASURED[remedy.name].middle if remedy.name in MEASURED else share
-    if not own:
-        return share
+    return _weigh(share, own) if own else share
+
+
+def _weigh(share: float | None, own: list[float]) -> float:
+    """The mean of the team's own pairs, of which there is one at least, and of the table, where it has that remedy."""
     return sum(own) / len(own) if share is None else (PRIOR_RUNS * share + sum(own)) / (PRIOR_RUNS + len(own))
 
 
 def _range(remedy: Remedy, own: list[float]) -> Measured | None:
-    """What was measured, the team's own pairs included; None where nothing was."""
+    """What was measured, with the team's own pairs; None if nothing was."""
     table = MEASURED.get(remedy.name)
     if not own:
         return table
     shares = sorted([*own, *(table[:3] if table else ())])
-    middle = _expect(remedy, None, own)
+    middle = _weigh(None if table is None else table.middle, own)
     helped = sum(share > 0 for share in own)
     if table is None:
         return Measured(shares[0], middle, shares[-1], helped, len(own))
@@ -232,17 +245,19 @@ def _range(remedy: Remedy, own: list[float]) -> Measured | None:
 
 
 def _has_hurt(advised: Config, config: Config, accuracy: float, team: list[tuple[Config, float]]) -> bool:
-    """Whether a step in the same direction has lost accuracy: on the way to this run, or from it to another of the team."""
+    """Whether a step in the same direction has lost accuracy: on the way to this run, or from this run to another one of the team."""
 
     def steps(of: Config, to: Config) -> dict[str, float | str]:
-        """Of each setting that differs the sign of the change, or the new value where it is no number."""
+        """For each setting that differs: the sign of the change, or the new value if it is not a number."""
         before, after = flatten(of.decides()), flatten(to.decides())
-        changed = {}
+        changed: dict[str, float | str] = {}
         for name in before.keys() | after.keys():
             old, new = before.get(name), after.get(name)
             if old != new:
-                numbers = all(isinstance(value, (int, float)) for value in (old, new))
-                changed[name] = math.copysign(1, new - old) if numbers else json.dumps(new)
+                if isinstance(old, (int, float)) and isinstance(new, (int, float)):
+                    changed[name] = math.copysign(1, new - old)
+                else:
+                    changed[name] = json.dumps(new)
         return changed
 
     wanted = steps(config, advised)
@@ -254,17 +269,17 @@ def _has_hurt(advised: Config, config: Config, accuracy: float, team: list[tuple
 
 
 def diagnose_run(run: str | Path | Run, has_ended: bool | None = None) -> Diagnosis:
-    """Says what a run suffers from and what to try next, from its files alone.
+    """Diagnoses a run and says what to try next, from its files alone.
 
     Args:
-        run: A run that `train` made, or its folder; the team's other runs are found beside it.
-        has_ended: Whether its training has; what its `environment.json` says unless given.
+        run: A run that `train` made, or its folder; the team's other runs are found next to it.
+        has_ended: Whether its training has ended; by default as its `environment.json` says.
 
     Returns:
-        The diagnosis. Of a run that has not ended the only advice is to go on with it.
+        The diagnosis. If the run has not ended, the only advice is to resume it.
 
     Raises:
-        InputError: The run has no `signals.npz`, none of an epoch yet, or a file of it is damaged.
+        InputError: The run has no `signals.npz`, has not ended its first epoch, or one of its files is damaged.
     """
     run = load_run(run)
     run.check_is_classifier("diagnose")
@@ -280,17 +295,15 @@ def diagnose_run(run: str | Path | Run, has_ended: bool | None = None) -> Diagno
                 with contextlib.suppress(InputError):
                     team.append((other.config, accuracy))
     diagnosis = diagnose(signals, read_findings(run), max((accuracy for _, accuracy in team), default=None))
-    if diagnosis.headline.name == "diverged":  # of a rate that is too high nobody is told that it may be too low
+    if diagnosis.headline.name == "diverged":  # if the rate is too high, do not say that it may be too low
         kept = [finding for finding in diagnosis.findings if finding.cause != "low_rate"]
         diagnosis = replace(diagnosis, findings=tuple(kept))
     is_default = folder == runs_folder().resolve()
-    where = {"run": str(run.path), "runs": None if is_default else str(folder)}
+    path, runs = str(run.path), None if is_default else str(folder)
     if has_ended is None:
         has_ended = environment.get("status") == "finished" or bool(environment.get("diverged"))
     if not has_ended:
-        command = shlex.join(
-            ["python", "-m", "pbl", "train", where["run"], *(["--runs", where["runs"]] if where["runs"] else [])]
-        )
+        command = shlex.join(["python", "-m", "pbl", "train", path, *(["--runs", runs] if runs else [])])
         going_on = Experiment(
             GO_ON.name, GO_ON.template, {}, 0, None, None, None, 0, 0, (), 0, command, {}, GO_ON.template
         )
@@ -305,7 +318,8 @@ def diagnose_run(run: str | Path | Run, has_ended: bool | None = None) -> Diagno
         run.config,
         environment.get("builder_options", {}),
         min(shape[:2]),
-        **where,
+        run=path,
+        runs=runs,
         accuracy=accuracy,
         chance=_find_chance(run),
         team=[*team, *own],
@@ -316,7 +330,7 @@ def diagnose_run(run: str | Path | Run, has_ended: bool | None = None) -> Diagno
 
 
 def _read_accuracy(run: Run) -> float | None:
-    """Accuracy on validation; None where it is not known."""
+    """Accuracy on validation; None if it is not known."""
     try:
         accuracy = run.read_json("metrics_val.json").get("accuracy")
     except InputError:
@@ -325,7 +339,7 @@ def _read_accuracy(run: Run) -> float | None:
 
 
 def _find_chance(run: Run) -> float:
-    """The accuracy that guessing the commonest class may reach on as many validation images, with 97.5%; 0 where it is not known."""
+    """The accuracy that guessing the commonest class reaches at most (with 97.5%) on as many validation images; 0 if it is not known."""
     by_class = run.split.get("images_by_class")
     counts = by_class.get("val") if isinstance(by_class, dict) else None
     if not (isinstance(counts, dict) and sum(counts.values())):
@@ -335,7 +349,7 @@ def _find_chance(run: Run) -> float:
     return share + 1.96 * math.sqrt(share * (1 - share) / n)
 
 
-# What the rules read of each of the data doctor's findings.
+# The fields that the rules read from each of the data doctor's findings.
 NEEDED = {
     "labels_harder_than_validation": ("loss", "images", "val_loss", "val_images"),
     "reference_accuracy": ("accuracy", "images"),
@@ -344,7 +358,7 @@ NEEDED = {
 
 
 def read_findings(run: Run) -> list[dict[str, Any]]:
-    """Reads what the data doctor found before a run; raises InputError where the file is damaged."""
+    """Reads what the data doctor found before a run; raises InputError if the file is damaged."""
     if not (run.path / "data_check.json").exists():
         return []
     findings = run.read_json("data_check.json").get("findings")
@@ -359,7 +373,7 @@ def _is_finding(value: Any) -> bool:
     details = value["details"]
     if not isinstance(details, dict) or not isinstance(value["items"], list) or not isinstance(value["check"], str):
         return False
-    kinds = dict.fromkeys(("accuracy", "auc", "p", "loss", "val_loss"), float)
+    kinds: dict[str, type] = dict.fromkeys(("accuracy", "auc", "p", "loss", "val_loss"), float)
     kinds |= dict.fromkeys(("images", "val_images", "of_train", "of_val"), int)
     are_numbers = all(
         type(details[name]) in (kind, int) and 0 <= details[name] < 1e9
@@ -371,7 +385,7 @@ def _is_finding(value: Any) -> bool:
 
 
 def as_json(diagnosis: Diagnosis) -> dict[str, Any]:
-    """A diagnosis as it can be written: numbers that are not finite become null."""
+    """A diagnosis in a form that JSON can hold: numbers that are not finite become null."""
 
     def plain(value: Any) -> Any:
         if isinstance(value, dict):

@@ -1,6 +1,6 @@
-"""What an anomaly detector suffers from, told from what `pbl.tasks.anomaly.judge` measured on validation. Nothing else is read.
+"""The diagnosis of an anomaly detector, from what `pbl.tasks.anomaly.judge` measured on validation. Nothing else is read.
 
-As in `pbl.diagnosis.rules` the first finding is the headline, and all that hold are listed.
+As in `pbl.diagnosis.rules` the first finding is the headline, and all findings are listed.
 """
 
 import math
@@ -25,14 +25,14 @@ BASELINE_NAMES = {
 CHANCE = 0.5  # AUROC
 LIMITS = {
     "kept_nothing": Threshold(0.15, "share of the distance to the mean image that is explained; a code of one number explains .2"),
-    "kept_everything": Threshold(0.95, "the same, of anomalies: what gives everything back tells nothing apart"),
-    "overfits": Threshold(1.5, "mean error of normal validation images by that of training images"),
-    "overfits_p": Threshold(1e-3, "chance of it, one-sided (Mann and Whitney)"),
-    "blind": Threshold(0.6, "AUROC of a kind; .5 is chance"),
+    "kept_everything": Threshold(0.95, "the same, for anomalies; a network that gives back everything does not tell them apart"),
+    "overfits": Threshold(1.5, "mean error of normal validation images divided by that of training images"),
+    "overfits_p": Threshold(1e-3, "probability of it by chance, one-sided (Mann and Whitney)"),
+    "blind": Threshold(0.6, "AUROC of one kind of anomaly; .5 is chance"),
     "follows": Threshold(0.3, "rank correlation of a normal image's error with its contrast; convention"),
     "contaminated": Threshold(0.005, "lower end of the share of anomalies among the normal training images"),
-    "suspects": Threshold(5, "of them; clean digits have had 4"),
-    "uncertain": Threshold(3.0, "upper end of the false alarms' interval by the share that was asked for"),
+    "suspects": Threshold(5, "number of suspects; clean digits had 4"),
+    "uncertain": Threshold(3.0, "upper end of the false alarms' interval divided by the share that was asked for"),
 }  # fmt: skip
 
 
@@ -88,7 +88,7 @@ SORT_OUT = Advice(
     "Look at these images, write the names of the anomalies into a file, leave them out of the training, and train again.",
     lambda config, options: {"leave_out": "leave_out.txt"},
 )
-# By the name of what is found: severity, and what to try.
+# By the name of the finding: severity, and what to try.
 REMEDIES: dict[str, tuple[str, tuple[Advice, ...]]] = {
     "leak_suspected": ("stop", (GROUP,)),
     "contaminated_training": ("act", (SORT_OUT,)),
@@ -107,16 +107,16 @@ REMEDIES: dict[str, tuple[str, tuple[Advice, ...]]] = {
 def diagnose_anomalies(
     metrics: Mapping[str, Any], config: Config, run: str = "RUN", options: Mapping[str, Any] | None = None
 ) -> Diagnosis:
-    """Says what an anomaly detector suffers from.
+    """Diagnoses an anomaly detector.
 
     Args:
         metrics: `metrics_val.json` of a run with `task=anomaly`.
         config: Its settings.
         run: Its folder, for the commands.
-        options: The options of its model's builder, those of the settings unless given.
+        options: The options of its model's builder; by default those of the settings.
 
     Returns:
-        All that holds; the first is the headline.
+        All findings; the first is the headline.
     """
     rules = (
         find_leak,
@@ -137,7 +137,7 @@ def diagnose_anomalies(
 
 
 def diagnose_run(run: Run, has_ended: bool | None = None) -> Diagnosis:
-    """Says what a run of `task=anomaly` suffers from, by its `metrics_val.json`.
+    """Diagnoses a run of `task=anomaly`, from its `metrics_val.json`.
 
     Raises:
         InputError: The file is missing or damaged.

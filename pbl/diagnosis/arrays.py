@@ -1,4 +1,4 @@
-"""What the data doctor finds in the arrays of a notebook, which no command has looked at."""
+"""What the data doctor finds in the arrays of a notebook, which no command has checked."""
 
 from dataclasses import asdict
 from typing import Any
@@ -7,8 +7,8 @@ import numpy as np
 
 from pbl.diagnosis.data import differ_in_scale
 
-MOST_BYTES = 2**30  # of each side, that are looked at for exact copies
-CLOSELY = 1_000  # images of each split, as before a training
+MOST_BYTES = 2**30  # for each side: at most so much is searched for exact copies
+CLOSELY = 1_000  # images of each split that are looked at closely, as before a training
 
 
 def examine_arrays(
@@ -17,18 +17,20 @@ def examine_arrays(
     """Looks for copies, absent classes, blank images, shift and wrong labels in arrays of images.
 
     Args:
-        train: Images `[n, height, width, channels]` or `[n, height, width]` of any range, and class numbers `int [n]`.
-        val: The same of validation; without it nothing is looked for.
+        train: Images `[n, height, width, channels]` or `[n, height, width]` in any range, and class numbers `int [n]`.
+        val: The same for validation; without it nothing is looked for.
 
     Returns:
-        The data doctor's findings as dictionaries; the names of images are their places. None of arrays that are no images, or
-        whose sides have different ranges: everything would look different in them.
+        The data doctor's findings as dictionaries; the names of images are their indices. Nothing if the arrays are not images, or
+        if the two sides have different ranges: then everything would look different.
     """
     from pbl.data import doctor
     from pbl.data.split import hash_image
 
+    if val is None:
+        return []
     sides = {"train": train, "val": val}
-    if val is None or not all(_are_images(images) for images, _ in sides.values()):
+    if not all(_are_images(images) for images, _ in sides.values()):
         return []
     bounds = [_find_range(images) for images, _ in sides.values()]
     if differ_in_scale(*bounds):
@@ -41,9 +43,9 @@ def examine_arrays(
         pixels = _as_bytes(images[:count], low, high)
         pixels = pixels[..., None] if pixels.ndim == 3 else pixels
         shapes = np.tile(pixels.shape[1:], (count, 1))
-        # Those of validation as `OverfittingMonitor` calls them.
+        # Names of validation images are those that `OverfittingMonitor` uses.
         names = [f"{'train' if name == 'train' else ''}{place}" for place in range(count)]
-        # Of the array's own numbers: two images may look alike in 256 steps.
+        # Hashes of the array's own numbers: two different images may look the same in 256 steps.
         hashes = [hash_image(image) for image in images[:count]]
         parts[name] = doctor.Part(pixels, labels[:count].astype(np.int32), names, hashes, shapes)
     names = [str(number) for number in range(classes)]

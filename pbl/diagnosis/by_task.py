@@ -1,4 +1,4 @@
-"""The diagnosis of a run, by what it learns: `DIAGNOSES["mine"] = diagnose_mine` in an experiment file adds one.
+"""The diagnosis of a run, by its task: `DIAGNOSES["mine"] = diagnose_mine` in an experiment file adds one.
 
 From the run's files alone, and without TensorFlow.
 """
@@ -21,14 +21,19 @@ DIAGNOSES: dict[str, Callable[[Run, bool | None], Diagnosis]] = {
 
 
 def diagnose_run(run: str | Path | Run, has_ended: bool | None = None) -> Diagnosis:
-    """Says what a run suffers from and what to try next.
+    """Diagnoses a run and says what to try next.
 
     Args:
-        run: A run that `train` made, or its folder; the team's other runs are found beside it.
-        has_ended: Whether its training has; what its `environment.json` says unless given.
+        run: A run that `train` made, or its folder; the team's other runs are found next to it.
+        has_ended: Whether its training has ended; by default as its `environment.json` says.
 
     Raises:
         InputError: Its task has no diagnosis; a file of the run is missing or damaged.
+
+    Example:
+        >>> import pbl
+        >>> pbl.diagnose_run("runs/mine/001").headline.name
+        'underfitting'
     """
     run = load_run(run)
     if run.config.task not in DIAGNOSES:

@@ -1,4 +1,6 @@
-"""Rules about single classes: rare, absent, numbered otherwise, given to another, of another share, never found."""
+"""Rules about single classes: rare, absent, numbered differently, taken for another, with another share, never found."""
+
+from collections.abc import Sequence
 
 import numpy as np
 
@@ -6,8 +8,8 @@ from pbl.diagnosis.evidence import Evidence, Finding, make_finding
 from pbl.statistics import newcombe_interval
 
 
-def _thin(counts: tuple[int, int], share: float) -> tuple[int, int]:
-    """How many of how many, as if there were only the images that are independent."""
+def _thin(counts: Sequence[int], share: float) -> tuple[int, int]:
+    """How many out of how many, as if only independent images were counted."""
     images = max(1, round(counts[1] * share))
     return min(images, round(counts[0] * images / max(int(counts[1]), 1))), images
 
@@ -15,7 +17,7 @@ def _thin(counts: tuple[int, int], share: float) -> tuple[int, int]:
 def find_class_imbalance(run: Evidence) -> Finding | None:
     """Rare classes that are found much less often than the common ones."""
     counts = np.array(run.signals.about["train_counts"], float)
-    # A class without any image is no rare one: it is absent.
+    # A class without any image is not rare: it is absent.
     rare = np.flatnonzero((counts > 0) & (counts < run.limits["rare_class"] * counts.max()))
     is_known = np.isin(run.val.labels, np.flatnonzero(counts))
     of_rare, of_others = np.isin(run.val.labels, rare), is_known & ~np.isin(run.val.labels, rare)
@@ -42,13 +44,13 @@ def find_class_imbalance(run: Evidence) -> Finding | None:
 
 
 def find_absent_class(run: Evidence) -> Finding | None:
-    """Classes of validation images that training has none of."""
+    """Classes of which validation has images and training has none."""
     train, val = run.counts
     absent = np.flatnonzero((train == 0) & (val > 0))
     images = int(val[absent].sum())
     if not len(absent):
         return None
-    # Of many classes a whole one is less than that share of the images.
+    # With many classes, a whole class may be a smaller share of the images than that.
     is_class = images >= run.limits["order_images"] and run.over("absent_class", images * (val > 0).sum() / val.sum())
     if not (is_class or run.over("absent", images / val.sum())):
         return None
@@ -67,7 +69,7 @@ def _list_classes(numbers: np.ndarray) -> str:
 
 
 def find_numbers_from_one(run: Evidence) -> Finding | None:
-    """Class numbers that begin later than at 0: outputs of which no image is."""
+    """Class numbers that do not begin at 0: some outputs have no image."""
     counts, of_val = run.counts
     first = int(np.flatnonzero(counts)[0]) if counts.any() else 0
     if not first or of_val[:first].any() or len(counts) - first < 2:
@@ -94,15 +96,17 @@ def find_label_order(run: Evidence) -> Finding | None:
     train, val = run.confusions
     of_train, of_val = (np.maximum(matrix.sum(axis=1), 1) for matrix in (train, val))
     number = np.arange(len(val))
-    _, taken = linear_sum_assignment(-val)  # the numbers that make most images right; no two classes get the same
+    _, taken = linear_sum_assignment(
+        -val
+    )  # the numbering with the most correct images; no two classes get the same number
     own, share = np.diag(val) / of_val, val[number, taken] / of_val
     is_moved = (taken != number) & (val.sum(axis=1) * run.independent >= run.limits["order_images"])
     is_moved &= (share > run.limits["order_share"]) & (np.diag(train) / of_train - own > run.limits["order_share"])
-    is_moved &= own[taken] < run.limits["order_share"]  # a class that is right is not another one too
+    is_moved &= own[taken] < run.limits["order_share"]  # a class that is recognised cannot also be another one
     moved = np.flatnonzero(is_moved)
     if len(moved) < 2:
         return None
-    # Numbered so, validation is about as well known as training: else it is not that.
+    # With this numbering, validation accuracy must be about that of training: else this is not the cause.
     if val[number, taken].sum() / val.sum() < run.limits["order_known"] * run.accuracy:
         return None
     images = int(val[moved].sum())
@@ -121,7 +125,7 @@ def find_label_order(run: Evidence) -> Finding | None:
 
 
 def find_swallowed_class(run: Evidence) -> Finding | None:
-    """A class that is taken for another one, which has more of the labels in training than in validation, at its cost."""
+    """A class that is taken for another one; in training that other one has more of the labels than in validation, and this one fewer."""
     if run.confusions is None or not run.learned or any(of.name == "label_order_suspected" for of in run.found):
         return None
     _, val = run.confusions
@@ -138,10 +142,10 @@ def find_swallowed_class(run: Evidence) -> Finding | None:
         pair = run.counts[:, [one, other]]
         if not run.over("swallowed", low) or not pair.sum(axis=1).all():
             continue
-        # A class may be rare in training for other reasons: what it lost the other one must have gained.
+        # A class may be rare in training for other reasons: the other class must have gained what this one lost.
         if shares_of_all[0, other] < run.limits["swallowed_more"] * shares_of_all[1, other]:
             continue
-        # The share of the one among the labels of the two: in training less of it than in validation?
+        # Among the labels of these two classes: is the share of this one lower in training than in validation?
         shares, together = pair[:, 0] / pair.sum(axis=1), pair[:, 0].sum() / pair.sum()
         error = np.sqrt(together * (1 - together) * (1 / pair.sum(axis=1)).sum())
         if not run.over("swallowed_z", (shares[1] - shares[0]) / max(error, 1e-12)):
@@ -166,7 +170,7 @@ def find_swallowed_class(run: Evidence) -> Finding | None:
 
 
 def find_other_shares(run: Evidence) -> Finding | None:
-    """Classes that are more or less frequent in validation than in training, by which a gap is explained."""
+    """Classes that are more or less frequent in validation than in training, which explains a gap."""
     if run.confusions is None or not run.has_gap:
         return None
     if not run.have_other_shares:
@@ -196,8 +200,8 @@ def find_other_shares(run: Evidence) -> Finding | None:
 
 
 def find_class_never_found(run: Evidence) -> Finding | None:
-    """A class with images enough of which next to none are right, on either side, in a network that knows the others."""
-    # A gap has other reasons; of all else that is found this may be a consequence.
+    """A class with enough images of which almost none are classified correctly, on either side, in a network that knows the others."""
+    # A gap has other reasons; this may be a consequence of any other finding.
     is_explained = any(finding.name != "overfitting" for finding in run.found)
     if run.confusions is None or len(run.confusions[0]) < 3 or not run.learned or is_explained:
         return None

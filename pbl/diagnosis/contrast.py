@@ -1,7 +1,7 @@
-"""What a contrastive encoder suffers from, told from its features beside pixels and beside itself untrained, and from its loss.
+"""The diagnosis of a contrastive encoder, from its loss and from its features compared with pixels and with the untrained encoder.
 
-As in `pbl.diagnosis.rules` the first finding is the headline, and all that hold are listed. A gain is claimed only where the
-difference on the same images is above 0 for every control, and sure for all numbers of labels that were tried together.
+As in `pbl.diagnosis.rules` the first finding is the headline, and all findings are listed. A gain is claimed only where the
+difference on the same images is above 0 for every control, and significant for all numbers of labels that were tried together.
 """
 
 import math
@@ -24,12 +24,12 @@ CONTROL_NAMES = {
     ("untrained", "pairs"): "the cosine of the same untrained network",
 }
 LIMITS = {
-    "spread": Threshold(0.15, "spread of the embeddings, 0 to 1; without negatives .00 to .02, untrained .24, healthy .47 and more (digits)"),
-    "guessing": Threshold(0.97, "validation loss by ln(2B - 1), that of telling nothing apart; healthy .9 and less"),
+    "spread": Threshold(0.15, "spread of the embeddings, 0 to 1; without negatives .00 to .02, untrained .24, healthy from .47 (digits)"),
+    "guessing": Threshold(0.97, "validation loss divided by ln(2B - 1), the loss of an encoder that tells nothing apart; healthy up to .9"),
     "learned_little": Threshold(0.9, "the same; above it, with no gain over the untrained network, nothing was learned"),
-    "chance": Threshold(0.05, "of a gain by chance at any of the numbers of labels (p of each, times how many there are)"),
-    "may_gain": Threshold(0.03, "upper end of the difference from the best control: below, a gain worth the training is ruled out"),
-    "hot": Threshold(1.0, "temperature; above, all negatives count about alike"),
+    "chance": Threshold(0.05, "probability of a gain by chance at any of the numbers of labels (p of each, times how many there are)"),
+    "may_gain": Threshold(0.03, "upper end of the difference from the best control: below it, a gain worth the training is ruled out"),
+    "hot": Threshold(1.0, "temperature; above it, all negatives count about the same"),
 }  # fmt: skip
 
 
@@ -70,7 +70,7 @@ USE = Advice(
     "use",
     "Use the encoder if labels are few: model=encoder_transfer model_options.weights=RUN (frozen), or the encoder's own classifier with initial_weights=RUN.",
 )
-# By the name of what is found: severity, and what to try.
+# By the name of the finding: severity, and what to try.
 REMEDIES: dict[str, tuple[str, tuple[Advice, ...]]] = {
     "diverged": ("stop", (LOWER_RATE,)),
     "representation_collapse": ("act", (NEGATIVES, TEMPERATURE, LOWER_RATE, LARGER_BATCH)),
@@ -88,31 +88,31 @@ def diagnose_features(
     run: str = "RUN",
     options: Mapping[str, Any] | None = None,
 ) -> Diagnosis:
-    """Says what a contrastive encoder suffers from.
+    """Diagnoses a contrastive encoder.
 
     Args:
         metrics: `metrics_val.json` of a run with `task=contrast`.
-        history: Of each epoch `loss`, `val_loss` and `val_guessing`; empty where it is not known.
-        config: The run's settings, for the experiments; none are named without them.
+        history: `loss`, `val_loss` and `val_guessing` of each epoch; empty if it is not known.
+        config: The run's settings, for the experiments; without them none are named.
         run: Its folder, for the commands.
         options: The options of its model's builder.
 
     Returns:
-        All that holds; the first is the headline.
+        All findings; the first is the headline.
     """
     found = metrics["contrast"]
-    findings = [_find_divergence(history), _find_collapse(found, history)]
-    if findings[0] is None:
-        findings.append(_judge_gain(found, history, metrics["images"]))
-    findings = [finding for finding in findings if finding is not None]
+    tried = [_find_divergence(history), _find_collapse(found, history)]
+    if tried[0] is None:
+        tried.append(_judge_gain(found, history, metrics["images"]))
+    findings = [finding for finding in tried if finding is not None]
     names = [finding.name for finding in findings]
-    if len(names) > 1:  # what is no good is not called healthy in the same breath
+    if len(names) > 1:  # a faulty encoder is not called healthy as well
         findings = [finding for finding in findings if finding.name not in ("healthy", "too_noisy_to_say")]
     return conclude(findings, REMEDIES, config, run, options)
 
 
 def diagnose_run(run: Run, has_ended: bool | None = None) -> Diagnosis:
-    """Says what a run of `task=contrast` suffers from, by its `metrics_val.json` and `history.csv`.
+    """Diagnoses a run of `task=contrast`, from its `metrics_val.json` and `history.csv`.
 
     Raises:
         InputError: A file is missing or damaged.
@@ -131,7 +131,7 @@ def _find_divergence(history: Sequence[Mapping[str, float]]) -> Finding | None:
 
 
 def _read_end(history: Sequence[Mapping[str, float]]) -> tuple[float, float] | None:
-    """The last validation loss, and the loss of telling nothing apart; None where they are not known."""
+    """The last validation loss, and the loss of an encoder that tells nothing apart; None if they are not known."""
     known = [row for row in history if math.isfinite(row.get("val_loss", math.nan)) and row.get("val_guessing", 0) > 0]
     return (known[-1]["val_loss"], known[-1]["val_guessing"]) if known else None
 
@@ -145,7 +145,7 @@ def _find_collapse(found: Mapping[str, Any], history: Sequence[Mapping[str, floa
             "Healthy encoders have .5 and more.",
             spread=found["spread"],
         )
-    # Of supervised learning the loss has another lowest value, and of classes that were not trained on it is high always.
+    # In supervised learning the loss has another minimum, and for classes that were not in training it is always high.
     if found["supervised"] or end is None or end[0] < LIMITS["guessing"].value * end[1]:
         return None
     details = {"loss": end[0], "guessing": end[1], "temperature": temperature}
@@ -165,7 +165,7 @@ def _find_collapse(found: Mapping[str, Any], history: Sequence[Mapping[str, floa
 
 
 def _judge_gain(found: Mapping[str, Any], history: Sequence[Mapping[str, float]], images: int) -> Finding | None:
-    """Whether the features are better than every control, at some number of labels at least; or by pairs."""
+    """Whether the features are better than every control: with at least one number of labels, or by pairs."""
     return _judge_pairs(found) if found["identities"] else _judge_probes(found, history, images)
 
 
@@ -175,7 +175,7 @@ def _choose_best_control(level: Mapping[str, Any]) -> Mapping[str, Any]:
 
 
 def _is_sure(of: Mapping[str, Any], tries: int) -> bool:
-    """Whether the encoder is better, and hardly by chance."""
+    """Whether the encoder is better, and this is hardly chance."""
     return of["value"] > 0 and of["p"] * tries < LIMITS["chance"].value
 
 
@@ -201,14 +201,14 @@ def _judge_probes(found: Mapping[str, Any], history: Sequence[Mapping[str, float
     if gains:
         others = [level for level in levels if level not in gains]
         if others:
-            won, others = (", ".join(f"{level['labels']:,}" for level in some) for some in (gains, others))
+            won, lost = (", ".join(f"{level['labels']:,}" for level in some) for some in (gains, others))
             return make_finding(
                 "healthy",
                 "The features are better than every control with {won} labels; with {others} no gain is certain, and a simpler method may be as "
                 "good. {lines}",
                 lines=lines,
                 won=won,
-                others=others,
+                others=lost,
             )
         return make_finding(
             "healthy", "The features are better than every control with every number of labels. {lines}", lines=lines

@@ -14,17 +14,17 @@ NOT_CURVES = ("epoch", "seconds", "learning_rate", "images_per_second", "data_sh
 
 
 def plot_history(history: pd.DataFrame, best_epoch: int | None = None, title: str | None = None) -> Figure:
-    """Draws all that Keras logged by epoch, of a model that is no classifier: a panel each, with its validation beside it.
+    """Draws everything that Keras logged by epoch, for a model that is not a classifier: one panel for each quantity, with validation in the same panel.
 
     Args:
         history: Columns `epoch` (from 1), and a column for each quantity, as in `history.csv`; `val_x` belongs to `x`, and `x_low` and
             `x_high` are its interval.
-        best_epoch: The epoch to mark: that of the model that was kept.
-        title: The heading; "Learning curves" in the reader's language unless given.
+        best_epoch: The epoch to mark: the one whose model was kept.
+        title: The heading; by default "Learning curves" in the reader's language.
     """
-    names = dict.fromkeys(name.removeprefix("val_") for name in history if name not in NOT_CURVES)
-    banded = [name for name in names if {f"{name}_low", f"{name}_high"} <= set(names)]
-    names = [name for name in names if name.rpartition("_")[0] not in banded]
+    logged = dict.fromkeys(name.removeprefix("val_") for name in history if name not in NOT_CURVES)
+    banded = [name for name in logged if {f"{name}_low", f"{name}_high"} <= set(logged)]
+    names = [name for name in logged if name.rpartition("_")[0] not in banded]
     rows = max(1, -(-len(names) // 2))
     figure = Figure(figsize=(10, 3.6 * rows), layout="constrained")
     figure.suptitle(literal(caption("Learning curves") if title is None else title))
@@ -36,7 +36,7 @@ def plot_history(history: pd.DataFrame, best_epoch: int | None = None, title: st
         ):
             if column in history:
                 axes.plot(history["epoch"], history[column], color=colour, marker=".", label=label)
-        if name in banded:  # a difference between the two sides is of neither
+        if name in banded:  # a difference between the two sides belongs to neither
             axes.lines[0].set_label(caption("training minus validation") if name == "gap" else None)
             ends = (history[f"{name}_{end}"] for end in ("low", "high"))
             axes.fill_between(history["epoch"], *ends, color=GREY, alpha=0.2, label=caption("95% interval"))
@@ -62,34 +62,35 @@ def plot_learning_curves(
 ) -> Figure:
     """Draws loss and accuracy by epoch; with signals also the gap between training and validation, and the learning rate.
 
-    The thick lines are the probe and validation. Both are measured alike: on fixed images, after the epoch, without dropout or
-    augmentation. The bands are 95% intervals (Wilson's, for the gap Newcombe's). The last point of the gap is measured on the
-    larger samples of the end of training. The thin grey line is Keras's log of the training: a mean over an epoch in which the
-    weights changed, with dropout and augmentation, so it may lie on the other side of validation.
+    The thick lines are the probe and validation. Both are measured in the same way: on fixed images, after the epoch, without dropout or
+    augmentation. The bands are 95% intervals (Wilson's; for the gap Newcombe's). The last point of the gap is measured on the
+    larger samples at the end of training. The thin grey line is what Keras logged in training: a mean over an epoch in which the
+    weights changed, with dropout and augmentation, so it may be on the other side of validation.
 
     Args:
         history: Columns `epoch` (from 1), `loss`, `accuracy`, `val_loss`, `val_accuracy`, as in `history.csv`.
-        best_epoch: The epoch to mark: that of the model that was kept.
-        title: The heading; "Learning curves" in the reader's language unless given.
+        best_epoch: The epoch to mark: the one whose model was kept.
+        title: The heading; by default "Learning curves" in the reader's language.
         fine_tune_from_epoch: The first epoch of fine-tuning; a line is drawn before it.
         signals: What `OverfittingMonitor` measured, from epoch 0, before training.
-        is_cross_entropy: Whether the loss of the training is the cross-entropy itself. That of label smoothing and mean squared error are
-            other numbers: beside the signals they are left out, alone they are called "loss".
+        is_cross_entropy: Whether the training loss is the cross-entropy itself. With label smoothing or mean squared error the numbers
+            are different: with signals they are left out, without signals they are called "loss".
     """
-    has_signals = signals is not None and len(signals.probe.loss) > 1
-    figure = Figure(figsize=(10, 6.4 if has_signals else 4.2), layout="constrained")
+    if signals is not None and len(signals.probe.loss) < 2:  # of no epoch yet
+        signals = None
+    figure = Figure(figsize=(10, 4.2 if signals is None else 6.4), layout="constrained")
     figure.suptitle(literal(caption("Learning curves") if title is None else title))
-    if has_signals:
+    if signals is not None:
         (loss, accuracy), (gap, rate) = figure.subplots(2, 2, height_ratios=(2.6, 1), sharex=True)
     else:
         loss, accuracy = figure.subplots(1, 2)
     few = "." if len(history) < 3 else None  # a line through one point is invisible
-    is_nats = is_cross_entropy or has_signals
+    is_nats = is_cross_entropy or signals is not None
     for axes, name, label in (
         (loss, "loss", caption("cross-entropy loss [nats]") if is_nats else caption("loss")),
         (accuracy, "accuracy", caption("accuracy [share of images]")),
     ):
-        if name == "accuracy" or is_cross_entropy or not has_signals:
+        if name == "accuracy" or is_cross_entropy or signals is None:
             axes.plot(
                 history["epoch"],
                 history[name],
@@ -98,7 +99,7 @@ def plot_learning_curves(
                 marker=few,
                 label=caption("Keras's training log (mean during the epoch)"),
             )
-        if has_signals:
+        if signals is not None:
             _draw_sides(axes, signals, name)
         else:
             axes.plot(
@@ -111,7 +112,7 @@ def plot_learning_curves(
             )
         axes.set(ylabel=label, title=caption("loss") if name == "loss" else caption("accuracy"))
     loss.set_ylim(bottom=0)
-    if has_signals:
+    if signals is not None:
         _scale_loss(loss, signals)
         _draw_gap(gap, signals)
         rate.plot(history["epoch"], history["learning_rate"], color=GREY, linewidth=1.5, marker=few)
@@ -129,21 +130,23 @@ def plot_learning_curves(
             told, value = "kept: epoch {epoch}, accuracy {value:.4f}", best.item()
             if name == "loss":
                 told = "kept: epoch {epoch}, loss {value:.4f} (lowest)"
-            if name == "loss" and has_signals and not is_cross_entropy:
+            if name == "loss" and signals is not None and not is_cross_entropy:
                 places = [place for place, row in enumerate(signals.epochs) if row["epoch"] == best_epoch]
                 value = float(signals.val.loss[places[-1]].astype(float).mean()) if places else np.nan
-                told = "kept: epoch {epoch}"  # the lowest of the training's own loss, which may be another epoch's
+                told = (
+                    "kept: epoch {epoch}"  # the lowest value of the training's own loss, which may be at another epoch
+                )
             axes.plot(best_epoch, value, "o", color=GREEN, label=caption(told, epoch=best_epoch, value=value))
         if fine_tune_from_epoch:
             axes.plot([], [], color=GREY, linestyle="--", linewidth=1, label=caption("fine-tuning begins"))
         axes.legend(fontsize="small")
-    for axes in (gap, rate) if has_signals else (loss, accuracy):
-        axes.set_xlabel(caption("epoch (0: before training)") if has_signals else caption("epoch"))
+    for axes in (loss, accuracy) if signals is None else (gap, rate):
+        axes.set_xlabel(caption("epoch") if signals is None else caption("epoch (0: before training)"))
     return figure
 
 
 def plot_progress(signals: Signals) -> Figure:
-    """Draws loss, accuracy and gap side by side, as they are so far: small and quickly drawn, for a notebook."""
+    """Draws loss, accuracy and gap of the epochs so far, side by side: small and quick to draw, for a notebook."""
     figure = Figure(figsize=(11, 3), dpi=72)
     loss, accuracy, gap = figure.subplots(1, 3)
     figure.subplots_adjust(left=0.05, right=0.99, bottom=0.16, top=0.88, wspace=0.18)
@@ -189,7 +192,7 @@ def _draw_sides(axes: Axes, signals: Signals, name: str) -> None:
 
 
 def _scale_loss(axes: Axes, signals: Signals) -> None:
-    """Makes the axis logarithmic where a linear one would flatten all but the first epochs; no curve is cut off."""
+    """Makes the axis logarithmic if a linear one would flatten all but the first epochs; no curve is cut off."""
     sides = [side.loss.astype(float).mean(axis=1) for side in (signals.probe, signals.val) if len(side.labels)]
     known = np.concatenate(sides)
     known = known[np.isfinite(known)]

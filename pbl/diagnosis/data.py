@@ -5,34 +5,36 @@ import numpy as np
 from pbl.diagnosis.evidence import Evidence, Finding, make_finding
 from pbl.statistics import newcombe_interval
 
-OTHER_SCALE = 20.0  # times; pixels to 1 beside those to 255
+OTHER_SCALE = 20.0  # times; pixels to 1 on one side, to 255 on the other
 
 
 def differ_in_scale(train: tuple[float, float] | list[float], val: tuple[float, float] | list[float]) -> bool:
-    """Whether the pixels of one side are many times those of the other; given the least and the largest of each."""
+    """Whether the pixels of one side are many times those of the other; given the smallest and the largest of each."""
     sizes = sorted(max(abs(low), abs(high)) for low, high in (train, val))
     return sizes[1] > OTHER_SCALE * sizes[0]
 
 
 def find_other_scale(run: Evidence) -> Finding | None:
     """Pixels of validation images that are many times those of training images, or the other way round."""
-    ranges = [run.inputs.get(name) for name in ("train", "val")]
-    if None in ranges or min(map(max, ranges)) <= 0 or not differ_in_scale(*ranges):
+    train, val = run.inputs.get("train"), run.inputs.get("val")
+    if train is None or val is None or min(max(train), max(val)) <= 0 or not differ_in_scale(train, val):
         return None
     return make_finding(
         "shift_suspected",
         "Pixels of training images go up to {train_largest:g}, those of validation images up to {val_largest:g}: only one of the two seems to be "
         "scaled. Leave both as they are in the files, and scale them in the model: keras.layers.Rescaling(1 / 255) as its first layer.",
-        train_largest=max(ranges[0]),
-        val_largest=max(ranges[1]),
+        train_largest=max(train),
+        val_largest=max(val),
         kind="scale",
     )
 
 
 def find_other_arrays(run: Evidence) -> Finding | None:
-    """Validation images of the monitor that are others than those of `fit`, by what Keras measured on these."""
+    """The monitor's validation images are not those of `fit`, judged by what Keras measured on the latter."""
     logged = run.signals.epochs[-1].get("val_accuracy", np.nan)
     if not run.inputs.get("counts_images") or not len(run.val.labels) or not np.isfinite(logged):
+        return None
+    if not np.isfinite(run.val.loss[-1]).all():  # the network gives no probabilities any more: nothing is right
         return None
     measured, n = float(run.val.correct[-1].mean()), len(run.val.labels)
     error = np.sqrt(max(logged * (1 - logged), 0.01) / n)
@@ -52,7 +54,7 @@ def find_other_arrays(run: Evidence) -> Finding | None:
 
 
 def find_scaled_twice(run: Evidence) -> Finding | None:
-    """Pixels to 1 that the model divides by 255 once more, or that were divided twice before."""
+    """Pixels to 1 that the model divides by 255 again, or that were already divided twice."""
     bounds, scale = run.inputs.get("train", [0.0]), run.inputs.get("scale", 1.0)
     largest = max(bounds)
     if 0 < largest <= run.limits["divided_twice"] and min(bounds) >= 0 and not run.inputs.get("normalises", True):
@@ -76,13 +78,13 @@ def find_scaled_twice(run: Evidence) -> Finding | None:
 
 
 def share_of_ones(pixels: np.ndarray) -> float:
-    """Of pixels that are 0 or 1, and nothing between, the share that is 1; 1.0 of any others."""
+    """The share of ones, if all pixels are 0 or 1 and nothing between; otherwise 1.0."""
     ones = pixels == 1
     return float(ones.mean()) if pixels.size and (ones | (pixels == 0)).all() else 1.0
 
 
 def find_lost_greys(run: Evidence) -> Finding | None:
-    """Pixels that a whole division has made black but for the whitest: next to no ones, and nothing between 0 and 1."""
+    """Integer division has made all pixels black except the whitest: almost no ones, and nothing between 0 and 1."""
     ones = run.inputs.get("ones", 1.0)
     if run.over("ones", ones):
         return None
@@ -95,7 +97,7 @@ def find_lost_greys(run: Evidence) -> Finding | None:
 
 
 def find_fewer_greys(run: Evidence) -> Finding | None:
-    """The same where there are so few ones that the images may be drawings in black and white too."""
+    """The same, with so few ones that the images may also be drawings in black and white."""
     ones = run.inputs.get("ones", 1.0)
     if run.over("more_ones", ones):
         return None
@@ -108,7 +110,7 @@ def find_fewer_greys(run: Evidence) -> Finding | None:
 
 
 def find_blank_images(run: Evidence) -> Finding | None:
-    """Images of one colour all over, on either side, which show nothing."""
+    """Images of a single colour, on either side, which show nothing."""
     for finding in run.data.get("constant_image", []):
         for split, counts in (("val", "val_counts"), ("train", "train_counts")):
             images, of = finding["details"].get(f"of_{split}", 0), sum(run.signals.about[counts])
@@ -166,10 +168,10 @@ def find_leak(run: Evidence) -> Finding | None:
 
 
 def find_shift(run: Evidence) -> Finding | None:
-    """Validation images that a simple classifier tells from training images, and on which the network does worse; or on which
-    the network alone knows nothing, which have been learned from the same training images otherwise."""
+    """Validation images that a simple classifier can tell from training images, and on which the network does worse; or on which
+    the network alone does no better than guessing, although another method learned them from the same training images."""
     shifts = [finding["details"] for finding in run.data.get("shift", []) if finding["details"]["split"] == "val"]
-    if run.is_augmented_offline:  # that is what the classifier sees
+    if run.is_augmented_offline:  # the classifier sees the augmentation
         shifts = []
     gap, low, _ = run.signals.gap
     if shifts and run.over("shift_gap", low):
@@ -203,12 +205,12 @@ def find_shift(run: Evidence) -> Finding | None:
 
 
 def find_label_noise(run: Evidence) -> Finding | None:
-    """Labels that have nothing to do with the images, or are harder to tell than those of validation images, for simple models
+    """Labels that have nothing to do with the images, or that are harder to predict than those of validation images, for simple models
     that did not see them or for the network that learned from them.
 
-    How many labels the data doctor's classifier contradicts is no sign: 25% of clean photographs of four classes.
+    How many labels the data doctor's classifier contradicts is not a sign: with clean photographs of four classes it is 25%.
     """
-    is_shifted = any(finding.name == "shift_suspected" for finding in run.found)  # which explains it
+    is_shifted = any(finding.name == "shift_suspected" for finding in run.found)  # then the shift explains it
     if run.is_lost_unseen and not is_shifted and run.surest_above_guessing(run.references) is None:
         right, images = run.unseen_right
         return make_finding(
@@ -221,7 +223,7 @@ def find_label_noise(run: Evidence) -> Finding | None:
             images=images,
             kind="random",
         )
-    if run.is_augmented_offline:  # altered copies are harder than validation images, with right labels
+    if run.is_augmented_offline:  # altered copies are harder than validation images even with correct labels
         return None
     harder = [finding["details"] for finding in run.data.get("labels_harder_than_validation", [])]
     if harder:
@@ -233,10 +235,10 @@ def find_label_noise(run: Evidence) -> Finding | None:
             **{name: harder[0][name] for name in ("loss", "images", "val_loss", "val_images")},
             kind="harder_for_simple_models",
         )
-    # Where classes are more or less frequent, others are more or less hard.
-    harder = None if is_shifted or run.have_other_shares else _find_harder(run)
-    if harder is not None:
-        return harder
+    # If the shares of classes differ, so does the difficulty.
+    for_network = None if is_shifted or run.have_other_shares else _find_harder(run)
+    if for_network is not None:
+        return for_network
     told = [finding["details"] for finding in run.data.get("labels_unlike_predictions", [])]
     if told and run.over("wrong_labels", float(told[0].get("low", 0))):
         return make_finding(
@@ -247,10 +249,12 @@ def find_label_noise(run: Evidence) -> Finding | None:
             looked_at=int(told[0].get("looked_at", 0)),
             kind="both_sides",
         )
-    # Of few classes five neighbours are of one other by chance.
+    # With few classes, all five neighbours may be of one other class by chance.
     has_many = (run.counts[0] > 0).sum() >= run.limits["neighbour_classes"]
     alike = [finding["details"] for finding in run.data.get("labels_unlike_neighbours", []) if has_many]
-    if alike and run.over("unlike_neighbours", float(alike[0].get("share", 0))):
+    # Of classes that merely look alike the same pairs return. Earlier versions did not measure that.
+    is_random = alike and not run.over("repeated", float(alike[0].get("repeated", 0)))
+    if alike and is_random and run.over("unlike_neighbours", float(alike[0].get("share", 0))):
         return make_finding(
             "label_noise_suspected",
             "Among {looked_at} training images, {share:.1%} have five nearest images that all belong to one other class; for handwritten digits "
@@ -270,7 +274,7 @@ def _find_harder(run: Evidence) -> Finding | None:
         return None
     sides = run.probe.loss[epoch], run.val.loss[epoch, run.unseen]
     loss, val_loss = (float(np.mean(side, dtype=np.float64)) for side in sides)
-    if round(loss, 2) <= round(val_loss, 2):  # as it is told: of losses next to 0 nothing would be seen
+    if round(loss, 2) <= round(val_loss, 2):  # as printed: with losses near 0 no difference would be visible
         return None
     return make_finding(
         "label_noise_suspected",

@@ -1,6 +1,6 @@
-"""What a network that finds boxes suffers from, told from what `pbl.tasks.detection.judge` measured on validation, and from the history.
+"""The diagnosis of a network that finds boxes, from what `pbl.tasks.detection.judge` measured on validation, and from the history.
 
-As in `pbl.diagnosis.rules` the first finding is the headline, and all that hold are listed.
+As in `pbl.diagnosis.rules` the first finding is the headline, and all findings are listed.
 """
 
 from collections.abc import Mapping, Sequence
@@ -35,13 +35,13 @@ BASELINE_NAMES = {
     "mean_boxes": "the mean boxes of the most common places",
 }
 LIMITS = {
-    "nothing": Threshold(0.05, "mAP50; below, nothing is found to speak of"),
-    "fewest": Threshold(5, "images that have a class, or have no object; of fewer nothing is said of it"),
-    "lost": Threshold(0.01, "average precision of a class at an IoU of .5; below, it is not found"),
+    "nothing": Threshold(0.05, "mAP50; below it, almost nothing is found"),
+    "fewest": Threshold(5, "images that have a class, or have no object; with fewer, nothing is said about the class"),
+    "lost": Threshold(0.01, "average precision of a class at an IoU of .5; below it, the class is not found"),
     "gap": Threshold(0.1, "mAP50 on training minus validation images"),
-    "gap_low": Threshold(0.03, "lower end of its interval; best of many epochs on validation is a little too good"),
+    "gap_low": Threshold(0.03, "lower end of its interval; validation chose the best of many epochs, so its value is a little too good"),
     "low": Threshold(0.7, "mAP50 on training images; convention"),
-    "rises": Threshold(0.02, "mAP50 on validation at the end above that of a third of the epochs before"),
+    "rises": Threshold(0.02, "mAP50 on validation at the end minus that a third of the epochs earlier"),
     "false_images": Threshold(0.1, "lower end of the share of images without an object in which one is shown"),
     "counted": Threshold(0.75, "upper end of the share of images whose count is right; convention"),
 }  # fmt: skip
@@ -65,7 +65,7 @@ EMPTY = Advice("empty_images", "Give training more images without any object.")
 LOOK = Advice(
     "look", "Look at the pictures of missed and false boxes: are objects close together, small, or not annotated?"
 )
-# By the name of what is found: severity, and what to try.
+# By the name of the finding: severity, and what to try.
 REMEDIES: dict[str, tuple[str, tuple[Advice, ...]]] = {
     "leak_suspected": ("stop", (GROUP,)),
     "learned_nothing": ("act", (LONGER, LOWER_RATE, LARGER)),
@@ -86,17 +86,17 @@ def diagnose_boxes(
     run: str = "RUN",
     options: Mapping[str, Any] | None = None,
 ) -> Diagnosis:
-    """Says what a network that finds boxes suffers from.
+    """Diagnoses a network that finds boxes.
 
     Args:
         metrics: `metrics_val.json` of a run with `task=detection`, or what `pbl.BoxMonitor` measured.
-        history: Of each epoch `val_map50`; empty where it is not known.
-        config: The run's settings, for the experiments; none are named without them.
+        history: `val_map50` of each epoch; empty if it is not known.
+        config: The run's settings, for the experiments; without them none are named.
         run: Its folder, for the commands.
         options: The options of its model's builder.
 
     Returns:
-        All that holds; the first is the headline.
+        All findings; the first is the headline.
     """
     rules = (
         find_leak, _find_nothing, _find_baseline, partial(_find_underfitting, history=history), _find_lost_classes,
@@ -106,7 +106,7 @@ def diagnose_boxes(
     return conclude(findings, REMEDIES, config, run, options)
 
 
-# What follows from an earlier finding, and is no further one.
+# Consequences of an earlier finding, which are not listed as further findings.
 EXPLAINED = {
     "learned_nothing": ("no_better_than_baseline", "class_never_found", "underfitting", "overfitting", "wrong_count"),
     "no_better_than_baseline": ("class_never_found", "wrong_count"),
@@ -117,7 +117,7 @@ EXPLAINED = {
 
 
 def diagnose_run(run: Run, has_ended: bool | None = None) -> Diagnosis:
-    """Says what a run of `task=detection` suffers from, by its `metrics_val.json` and `history.csv`.
+    """Diagnoses a run of `task=detection`, from its `metrics_val.json` and `history.csv`.
 
     Raises:
         InputError: A file is missing or damaged.

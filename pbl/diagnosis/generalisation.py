@@ -1,4 +1,4 @@
-"""Rules about unseen images: overfitting, health, and validation images too few to tell which."""
+"""Rules about unseen images: overfitting, health, and too few validation images to say which."""
 
 import numpy as np
 
@@ -6,7 +6,7 @@ from pbl.diagnosis.evidence import Evidence, Finding, make_finding
 
 
 def find_too_few(run: Evidence) -> Finding | None:
-    """Validation images too few to say anything."""
+    """Too few validation images to say anything."""
     if not run.val_n and run.learned:
         return make_finding(
             "too_noisy_to_say",
@@ -14,12 +14,12 @@ def find_too_few(run: Evidence) -> Finding | None:
             "OverfittingMonitor((images, labels), (val_images, val_labels)).",
             images=0,
         )
-    # Where nothing was learned that is the news.
+    # If nothing was learned, another rule reports that.
     return _too_noisy(run) if run.learned and run.val_n < run.limits["fewest_validation"] else None
 
 
 def find_wide_gap(run: Evidence) -> Finding | None:
-    """A gap of which it cannot be said whether it is one."""
+    """A gap so uncertain that it cannot be said whether there is one."""
     _, low, high = run.signals.gap
     is_open = not run.has_gap and run.over("widest_gap", high - low)
     return _too_noisy(run) if is_open else None
@@ -38,7 +38,7 @@ def _too_noisy(run: Evidence) -> Finding:
 
 
 def find_overfitting(run: Evidence) -> Finding | None:
-    """Accuracy that is lost on unseen images, or confidence that is: which of the two is said."""
+    """Accuracy that is lower on unseen images, or confidence that is too high there; the cause says which."""
     if not run.val_n or run.last < 1:
         return None
     if run.has_gap and run.over("may_be_gap", 1 - run.gap_if_drawn_again):
@@ -60,13 +60,13 @@ def find_overfitting(run: Evidence) -> Finding | None:
             **run.gap_and_accuracies,
         )
     rise, z = run.rise
-    # High learning rates make the loss jitter, on all images at once. The jitter is taken from second differences, to which a
+    # High learning rates make the loss jitter, on all images at once. The jitter is computed from second differences, to which a
     # steady rise adds nothing.
     jitter = np.diff(run.val_loss[1:], 2).std() / np.sqrt(6) if run.last > 3 else 0.0
     best = int(run.val_loss[1:].argmin()) + 1
     rose = float(run.val_loss[-1] - run.val_loss[best])
     is_jitter = rose < run.limits["rise_jitter"] * jitter
-    # A rise on training images too is no overfitting.
+    # A rise that is on training images too is not overfitting.
     more = rose - max(0.0, float(run.loss[-1] - run.loss[best]))
     is_small = more < run.limits["rise_nats"] or not run.over("rise", more / max(float(run.val_loss[best]), 1e-12))
     is_sure = run.over("rise_z", z) and run.over("rise", rise)
@@ -91,7 +91,7 @@ def find_overfitting(run: Evidence) -> Finding | None:
 
 
 def find_health(run: Evidence) -> Finding | None:
-    """Nothing else."""
+    """No rule has found anything."""
     if run.found:
         return None
     if run.over("may_be_gap", run.gap_if_drawn_again):

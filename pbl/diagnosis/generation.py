@@ -1,7 +1,7 @@
-"""What a generator suffers from, told from its samples beside real images, and from the course of its training.
+"""The diagnosis of a generator, from its samples compared with real images, and from the course of its training.
 
-As in `pbl.diagnosis.rules` the first finding is the headline, and all that hold are listed. No finding stands on the losses alone, nor
-on one number alone.
+As in `pbl.diagnosis.rules` the first finding is the headline, and all findings are listed. No finding rests on the losses alone, nor
+on a single number.
 """
 
 import math
@@ -19,24 +19,24 @@ from pbl.storage.schemas import GenerationMetrics
 
 BASELINE_NAMES = {"pixel_gaussian": "a normal distribution of pixels", "mean_of_two": "the mean of two training images"}
 LIMITS = {
-    "fewest": Threshold(100, "real images; of fewer the distance of real images themselves varies as much as that of bad ones"),
-    "copies": Threshold(0.05, "lower end of the share of samples that are copies; of real images none is, by its definition"),
-    "variety": Threshold(0.5, "median distance to the nearest other sample, by that of real images; 50 images repeated have 0, healthy networks .8 and more"),
-    "missing": Threshold(0.15, "of the images that a class should have; a judge that errs gives it a few"),
-    "missing_p": Threshold(1e-6, "chance of so few, binomial"),
+    "fewest": Threshold(100, "real images; with fewer, even the distance of real images varies as much as that of bad ones"),
+    "copies": Threshold(0.05, "lower end of the share of samples that are copies; no real image is one, by definition"),
+    "variety": Threshold(0.5, "median distance to the nearest other sample divided by that of real images; 50 images repeated have 0, healthy networks from .8"),
+    "missing": Threshold(0.15, "share of the images that a class should have; a judge that errs gives it a few"),
+    "missing_p": Threshold(1e-6, "probability of so few, binomial"),
     "shares": Threshold(0.3, "total variation of the estimated classes of samples and real images; a healthy network had .19, other real images to .15"),
-    "recall": Threshold(0.5, "of the recall of other real images; healthy networks had .85 and more"),
+    "recall": Threshold(0.5, "share of the recall of other real images; healthy networks had .85 and more"),
     "no_recall": Threshold(0.25, "the same, after one epoch"),
-    "rises": Threshold(1.2, "recall at the end by that of a third of the epochs before"),
-    "unlike": Threshold(0.6, "of the better baseline's distance: above, a generator that learned nothing does nearly as well"),
+    "rises": Threshold(1.2, "recall at the end divided by that a third of the epochs earlier"),
+    "unlike": Threshold(0.6, "share of the better baseline's distance; above it, a generator that learned nothing is nearly as good"),
     "sure": Threshold(3.0, "standard errors above the distance of real images"),
-    "far": Threshold(1.15, "median distance to the nearest training image, by that of real images"),
-    "very_far": Threshold(1.3, "the same, where the distance of the sets cannot tell"),
+    "far": Threshold(1.15, "median distance to the nearest training image divided by that of real images"),
+    "very_far": Threshold(1.3, "the same, if the distance of the sets cannot decide"),
     "less_precise": Threshold(0.1, "precision below that of other real images"),
     "more_unsure": Threshold(0.05, "share of samples of which the judge is unsure, above that of real images"),
-    "falls": Threshold(0.8, "distance at the end by that of a third of the epochs before"),
+    "falls": Threshold(0.8, "distance at the end divided by that a third of the epochs earlier"),
     "wins": Threshold(0.9, "mean of D on real images, and 1 minus it on generated ones"),
-    "equal": Threshold(0.1, "difference of D on real and generated images, at most: it tells nothing apart"),
+    "equal": Threshold(0.1, "largest difference of D on real and generated images at which it does not tell them apart"),
 }  # fmt: skip
 
 
@@ -89,7 +89,7 @@ FEWER_EPOCHS = Advice(
     lambda config, options: {"epochs": max(1, config.epochs // 2)},
 )
 WIDER = Advice("wider", "Use wider networks.", _option("width", lambda now: 2 * now))
-# By the name of what is found: severity, and what to try.
+# By the name of the finding: severity, and what to try.
 REMEDIES: dict[str, tuple[str, tuple[Advice, ...]]] = {
     "diverged": ("stop", (LOWER_RATE, NORMALISE)),
     "too_noisy_to_say": ("stop", (MORE,)),
@@ -110,22 +110,22 @@ def diagnose_samples(
     run: str = "RUN",
     options: Mapping[str, Any] | None = None,
 ) -> Diagnosis:
-    """Says what a generator suffers from.
+    """Diagnoses a generator.
 
     Args:
-        measured: What `pbl.evaluation.gan_monitor.describe` gives, or `metrics_val.json` of a run with `task=generation`.
-        history: Of each epoch `d_real`, `d_generated`, `val_kid` and the losses; empty where nothing was trained.
-        config: The run's settings, for the experiments; none are named without them.
+        measured: What `pbl.evaluation.gan_monitor.describe` returns, or `metrics_val.json` of a run with `task=generation`.
+        history: `d_real`, `d_generated`, `val_kid` and the losses of each epoch; empty if nothing was trained.
+        config: The run's settings, for the experiments; without them none are named.
         run: Its folder, for the commands.
         options: The options of its model's builder.
 
     Returns:
-        All that holds; the first is the headline.
+        All findings; the first is the headline.
     """
     rules = (
         _find_divergence, _find_too_few, _find_copies, _find_collapse, _find_missing, _find_unlike, _find_low_recall,
     )  # fmt: skip
-    findings = []
+    findings: list[Finding] = []
     for rule in rules:
         finding = rule(measured, history)
         if finding is not None and finding.name not in [one.name for one in findings]:
@@ -138,7 +138,7 @@ def diagnose_samples(
 
 
 def diagnose_run(run: Run, has_ended: bool | None = None) -> Diagnosis:
-    """Says what a run of `task=generation` suffers from, by its `metrics_val.json` and `history.csv`.
+    """Diagnoses a run of `task=generation`, from its `metrics_val.json` and `history.csv`.
 
     Raises:
         InputError: A file is missing or damaged.
@@ -196,7 +196,7 @@ def _find_collapse(measured: Mapping[str, Any], history: Sequence[Mapping[str, f
 
 
 def _list_missing(measured: Mapping[str, Any]) -> list[int]:
-    """The judge's classes that are lacking, or nearly so."""
+    """The numbers of the judge's classes that are missing, or nearly so."""
     from scipy.stats import binom
 
     of, missing = measured["samples"], []
@@ -213,7 +213,7 @@ def _list_missing(measured: Mapping[str, Any]) -> list[int]:
 
 
 def _is_far_from_real(measured: Mapping[str, Any], limit: float = 1.5) -> bool:
-    """Whether the samples are so unlike any image that the judge's classes mean nothing."""
+    """Whether the samples are so unlike real images that the judge's classes mean nothing."""
     of, floor = measured["samples"], measured["floor"]
     far = of["nearest"] > limit and of["precision"] < floor["precision"] - LIMITS["less_precise"].value
     return bool(far)
@@ -223,16 +223,16 @@ def _find_missing(measured: Mapping[str, Any], history: Sequence[Mapping[str, fl
     missing = _list_missing(measured)
     of, names, floor = measured["samples"], measured["classes"], measured["floor"]
     total = sum(of["real_counts"])
-    # A rare class of such images is how the judge calls them: another judge has another one.
+    # For such images, which class is rare depends on the judge: another judge finds another one.
     if _is_far_from_real(measured, LIMITS["very_far"].value) or not names:
         return None
     if not missing:
         apart, usual = of.get("shares_apart"), floor.get("shares_apart")
-        if apart is None or usual is None:  # of a run made before shares were estimated
+        if apart is None or usual is None:  # the run was made before shares were estimated
             return None
         is_strange = of["nearest"] > LIMITS["far"].value or _find_unlike(measured, history) is not None
         if apart < max(LIMITS["shares"].value, 2 * usual) or is_strange:
-            return None  # of images unlike any the judge's classes say little
+            return None  # for images unlike real ones the judge's classes say little
         shares, real = of["shares"], floor["shares"]
         most = max(range(len(names)), key=lambda number: shares[number] - real[number])
         return make_finding(
@@ -269,7 +269,7 @@ def _find_low_recall(measured: Mapping[str, Any], history: Sequence[Mapping[str,
             before=before["val_recall"], then=before["epoch"], now=last["val_recall"], epoch=last["epoch"],
         )  # fmt: skip
     elif len(history) == 1 and of["recall"] >= LIMITS["no_recall"].value * floor["recall"]:
-        return None  # after one epoch nobody knows where it goes
+        return None  # after one epoch it is too early to say
     return make_finding(
         name,
         "Much of what real images show is never generated: {recall:.0%} of the real images are within the generated ones (recall), and {floor:.0%} "
@@ -292,7 +292,7 @@ def _find_unlike(measured: Mapping[str, Any], history: Sequence[Mapping[str, flo
         of["precision"] < floor["precision"] - LIMITS["less_precise"].value,
         of["unsure"] > floor["unsure"] + LIMITS["more_unsure"].value,
     )
-    # With few images the distance cannot tell a generator that learned nothing from real images; the pixels can.
+    # With few images the distance cannot distinguish a generator that learned nothing from real images; the pixels can.
     is_blind = LIMITS["sure"].value * error > LIMITS["unlike"].value * (of_baseline - floor["kid"])
     is_strange = is_blind and of["nearest"] > LIMITS["very_far"].value and any(signs[1:])
     if not (is_distant and any(signs)) and not is_strange:
@@ -322,7 +322,7 @@ def _find_unlike(measured: Mapping[str, Any], history: Sequence[Mapping[str, flo
 
 
 def _explain(history: Sequence[Mapping[str, float]]) -> tuple[str, Sentence]:
-    """Which of the two networks is to blame, or that it only takes longer; by the end of the training."""
+    """Which of the two networks is the cause, or that the training only needs longer; judged at the end of the training."""
     course = read_course(history, "val_kid")
     if course is None:
         return "unlike_real_images", Sentence("The course of the training is not known.")
@@ -346,7 +346,7 @@ def _explain(history: Sequence[Mapping[str, float]]) -> tuple[str, Sentence]:
 
 
 def _find_balance(last: Mapping[str, float]) -> Sentence | None:
-    """Says that the discriminator tells nothing apart, where it does not: of bad images the losses are then at balance."""
+    """Says that the discriminator tells nothing apart, if so: with bad images the losses are then in balance."""
     real, generated = last.get("d_real", math.nan), last.get("d_generated", math.nan)
     are_probabilities = 0 <= min(real, generated) <= max(real, generated) <= 1
     if not are_probabilities or real - generated >= LIMITS["equal"].value:

@@ -1,4 +1,4 @@
-"""Rules about learning itself: a training that breaks, that does not begin, or that ends too early."""
+"""Rules about learning itself: a training that breaks, that does not start to learn, or that ends too early."""
 
 import numpy as np
 
@@ -7,10 +7,10 @@ from pbl.statistics import newcombe_interval, wilson_interval
 
 
 def find_divergence(run: Evidence) -> Finding | None:
-    """No finite loss; a start far above guessing; a descent that was lost again; a layer that has died."""
+    """A loss that is not finite; a start far above guessing; a descent that was lost again; a layer that has died."""
     logged = [row.get("loss", 0.0) for row in run.signals.epochs]
     broken = ~(np.isfinite(run.loss) & np.isfinite(np.array(logged, float)))
-    if broken[0]:  # no rate has done that
+    if broken[0]:  # not caused by the learning rate
         return make_finding(
             "diverged",
             "The loss is not a finite number (NaN or infinite) even before training. Look for such values in the images: np.isfinite(images).all() "
@@ -49,13 +49,13 @@ def find_divergence(run: Evidence) -> Finding | None:
             guessing=run.guessing,
             kind="initial",
         )
-    if run.is_mismatched:  # that is why the loss went up
+    if run.is_mismatched:  # this explains why the loss went up
         return None
     if run.has_collapsed and run.over("collapse_end", run.collapse[1] / run.guessing):
         return find_smaller_collapse(run)
     dead = [float(np.nanmax([0.0, *look["dead"]])) for look in looks]
     has_died = not run.learned and len(dead) > 1 and dead[0] < run.limits["dead_share"] <= dead[-1]
-    if has_died and find_vanishing_gradients(run) is None:  # which would be why
+    if has_died and find_vanishing_gradients(run) is None:  # which would explain it
         return make_finding(
             "diverged",
             "The network no longer learns: in one layer {share:.1%} of the units are 0 for all examined images; before training it was "
@@ -68,7 +68,7 @@ def find_divergence(run: Evidence) -> Finding | None:
 
 
 def find_smaller_collapse(run: Evidence) -> Finding | None:
-    """A descent that was lost again, whatever is left."""
+    """A descent that was lost again, however good the result still is."""
     if not run.has_collapsed:
         return None
     lowest, _ = run.collapse
@@ -95,13 +95,13 @@ def find_smaller_collapse(run: Evidence) -> Finding | None:
 
 
 def find_batch_norm_mismatch(run: Evidence) -> Finding | None:
-    """Batch normalisation's stored averages do not fit the weights, and no gap is larger than what that can cost."""
-    # New averages can at most bring what is missing on training images.
+    """Batch normalisation's stored averages do not fit the weights, and no gap is larger than what this can cost."""
+    # New averages can at most gain what is missing on training images.
     return None if run.signals.gap[1] > 1 - run.accuracy else find_smaller_mismatch(run)
 
 
 def find_smaller_mismatch(run: Evidence) -> Finding | None:
-    """The same, whatever else holds."""
+    """The same, whatever else was found."""
     if not run.is_mismatched:
         return None
     return make_finding(
@@ -115,7 +115,7 @@ def find_smaller_mismatch(run: Evidence) -> Finding | None:
 
 
 def find_dead_units(run: Evidence) -> Finding | None:
-    """A layer whose units gave 0 for all images before training, in a network that has learned nothing."""
+    """A layer whose units were 0 for all images before training, in a network that has learned nothing."""
     look = run.signals.network[0] if run.signals.network else {"dead": []}
     if run.learned or float(np.nanmax([0.0, *look["dead"]])) < run.limits["dead_share"]:
         return None
@@ -130,7 +130,7 @@ def find_dead_units(run: Evidence) -> Finding | None:
 
 
 def find_vanishing_gradients(run: Evidence) -> Finding | None:
-    """Gradients that hardly reached the first layer before training, or were tiny everywhere, and next to nothing was learned."""
+    """Gradients that hardly reached the first layer before training, or were tiny everywhere, while almost nothing was learned."""
     norms = run.signals.network[0]["gradient_norms"] if run.signals.network else []
     has_learned = run.learned and run.over("vanishing_skill", run.skill)
     if has_learned or len(norms) < 2 or not norms[-1] > 0:
@@ -153,7 +153,7 @@ def find_vanishing_gradients(run: Evidence) -> Finding | None:
 
 
 def find_two_softmaxes(run: Evidence) -> Finding | None:
-    """Two softmaxes, or sigmoids, one behind the other, as the model itself shows."""
+    """Two softmaxes, or sigmoids, one after the other, as the model itself shows."""
     if not run.inputs.get("squashes", 1) > 1:
         return None
     width = max(int(run.inputs.get("width", run.signals.about["num_classes"])), 2)
@@ -167,15 +167,17 @@ def find_two_softmaxes(run: Evidence) -> Finding | None:
 
 
 def find_double_softmax(run: Evidence) -> Finding | None:
-    """Confidences that stay below what a softmax of probabilities can give, although the network is right more often."""
+    """Confidences that never exceed what a softmax of probabilities can give, although the network is right more often."""
     width = max(int(run.inputs.get("width", run.signals.about["num_classes"])), 2)
-    highest = np.e / (np.e + width - 1)  # of one probability that is 1
-    range_of_all = highest - 1 / width  # from guessing on
+    highest = np.e / (np.e + width - 1)  # if one probability is 1
+    range_of_all = highest - 1 / width  # above guessing
     confidences = run.probe.confidence[-1].astype(np.float64)
     confidence = float(np.nanmax(np.append(confidences, 0.0)))
-    if not run.learned or confidence > highest + 0.04 * range_of_all or run.accuracy < highest:  # half precision
+    if (
+        not run.learned or confidence > highest + 0.04 * range_of_all or run.accuracy < highest
+    ):  # a margin, as confidences are kept in half precision
         return None
-    # Many stand at the ceiling: a network that is seldom sure has confidences of all sizes.
+    # Many must be at the ceiling: a network that is seldom sure has confidences of all sizes.
     if not run.over("at_ceiling", (confidences > highest - 0.075 * range_of_all).mean()):
         return None
     return make_finding(
@@ -190,10 +192,10 @@ def find_double_softmax(run: Evidence) -> Finding | None:
 
 
 def find_instability(run: Evidence) -> Finding | None:
-    """A training loss that went up and down more than it came down."""
+    """A training loss that rose in total by more than it fell."""
     rises = np.diff(run.loss[1 + len(run.loss) // 2 :]).clip(0).sum()
     came_back = run.loss[-1] - run.loss.min() < 0.1 * run.descent
-    # What jitters in inference mode alone is batch normalisation's averages, or augmentation, not the training.
+    # Jitter in inference mode alone comes from batch normalisation's averages, or from augmentation, not from the training.
     logged = np.array([row.get("loss", np.nan) for row in run.signals.epochs[1 + len(run.loss) // 2 :]], float)
     came_back |= bool(np.nansum(np.diff(logged).clip(0)) < run.limits["logged_roughness"] * rises)
     if not (run.is_mismatched or came_back) and run.over("roughness", rises / max(run.descent, 0.1 * run.guessing)):
@@ -210,11 +212,9 @@ def find_instability(run: Evidence) -> Finding | None:
 
 
 def find_unlearned(run: Evidence) -> Finding | None:
-    """Training images that the network knows less well than unseen images can be known: overfitting it is not."""
+    """Training accuracy below what is reached on unseen images: this cannot be overfitting."""
     references = run.references
-    if (
-        run.has_gap
-    ):  # what a better network of the team reaches then says something only where more is missing than the gap
+    if run.has_gap:  # then a better network of the team counts only if it is better by more than the gap
         gap = run.signals.gap[0]
         references = run.simple_references + [of for of in references if of[0] - run.accuracy >= gap]
     if not (references and run.learned) or run.has_collapsed:
@@ -236,8 +236,13 @@ def find_unlearned(run: Evidence) -> Finding | None:
 
 
 def find_still_learning(run: Evidence) -> Finding | None:
-    """A network that still learns much, on unseen images too: what it lacks is epochs, although there is a gap already."""
+    """A network that still learns much, on unseen images too: it needs more epochs, although there is a gap already.
+
+    If the gap is twice what is missing on training images, more epochs can give little: then the gap is named first.
+    """
     is_falling = run.val_n > 0 and run.last > 1 and run.improves and run.accuracy < 0.995
+    if run.has_gap and run.signals.gap[0] >= 2 * (1 - run.accuracy):
+        return None
     if not is_falling or not run.over("late_of_both", min(run.late, run.late_of_val)):
         return None
     return _tell_still_falling(run)
@@ -257,7 +262,7 @@ def _tell_still_falling(run: Evidence) -> Finding:
 
 
 def find_underfitting(run: Evidence) -> Finding | None:
-    """A network that still learns, or that stays below a reference on validation without knowing its training images better."""
+    """A network that still learns, or that is below a reference on validation and hardly better on its training images."""
     if run.improves and run.accuracy < 0.995 and run.over("late_share", run.late):
         if run.val_n:
             return _tell_still_falling(run)
@@ -290,7 +295,7 @@ def find_underfitting(run: Evidence) -> Finding | None:
 
 
 def find_nothing_learned(run: Evidence) -> Finding | None:
-    """Training images of which no more is known than by guessing, for no reason that was found."""
+    """Training accuracy no better than guessing, for no known reason."""
     known = {"diverged", "batch_norm_mismatch", "dead_units", "vanishing_gradients", "underfitting"}
     if run.learned or known & {finding.name for finding in run.found}:
         return None

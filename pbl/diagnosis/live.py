@@ -1,4 +1,4 @@
-"""What a notebook shows of a training while it goes on: one line that changes, and the curves below it."""
+"""What a notebook shows during a training: one line that changes, and the curves below it."""
 
 import base64
 import io
@@ -13,18 +13,16 @@ import numpy as np
 from pbl.diagnosis.signals import Signals
 from pbl.languages import say
 
-SHARE = 0.01  # of the training's time so far that drawing may have taken
-REST_SECONDS = 3.0  # at least, between two pictures
-FIRST_SECONDS = (
-    0.7  # what the first picture is taken to cost: .66 on two cores, with the fonts that matplotlib then reads
-)
+SHARE = 0.01  # the part of the training's time so far that drawing may take
+REST_SECONDS = 3.0  # the least time between two pictures
+FIRST_SECONDS = 0.7  # assumed cost of the first picture: .66 on two cores, with the fonts that matplotlib then reads
 
 
 class LiveCurves:
     """One line in a notebook that changes with each epoch, and below it loss, accuracy and gap, redrawn in place.
 
-    The picture is drawn again every few seconds at most, and only while all drawing together takes less than 1% of the training's time, the last picture apart: so
-    a training of less than a minute has the line alone. Where a training was cut off and resumed, it shows all epochs from the first one on.
+    The picture is redrawn every few seconds at most, and only while all drawing together takes less than 1% of the training's time, not counting the last picture: so
+    a training of less than a minute shows the line alone. If a training was interrupted and resumed, it shows all epochs from the first one.
     """
 
     def __init__(self) -> None:
@@ -33,7 +31,7 @@ class LiveCurves:
         self._began = self._drawn = time.perf_counter()
 
     def begin(self) -> None:
-        """Counts the time of the training from now on."""
+        """Starts to count the time of the training."""
         self._began = self._drawn = time.perf_counter()
         self._spent = 0.0
 
@@ -42,7 +40,7 @@ class LiveCurves:
 
         Args:
             signals: What was measured.
-            has_ended: Whether it is the last time: then a picture that is there is brought up to date.
+            has_ended: Whether this is the last call: then a picture that exists is brought up to date.
         """
         from IPython.display import HTML, display
 
@@ -65,7 +63,7 @@ class LiveCurves:
 
 
 def is_watched() -> bool:
-    """Whether this is a notebook that somebody looks at: none that a test of a repository runs."""
+    """Whether this is a notebook that somebody looks at, not one that a test of a repository runs."""
     return "ipykernel" in sys.modules and not os.environ.get("CI")
 
 
@@ -79,7 +77,7 @@ def _draw(signals: Signals) -> str:
 
 
 def describe_epoch(signals: Signals) -> str:
-    """The last epoch in a line: accuracy on the probe and on validation, and their gap with its 95% interval."""
+    """The last epoch in one line: accuracy on the probe and on validation, and the gap with its 95% interval."""
     right, n, val_right, val_n = signals.known
     epoch, accuracy = signals.epochs[-1]["epoch"], right / n
     if not val_n:

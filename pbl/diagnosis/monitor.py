@@ -1,8 +1,8 @@
-"""`OverfittingMonitor`: measures what a diagnosis of a training needs; `pbl.diagnosis` judges.
+"""`OverfittingMonitor` measures what the diagnosis of a training needs; `pbl.diagnosis` judges it.
 
-Keras's own `loss` and `accuracy` are means over an epoch in which the weights changed, under dropout, augmentation, class
-weights and penalties: they hide gaps and make others up. Here the same images are looked at after each epoch, in inference mode
-and not augmented.
+Keras's own `loss` and `accuracy` are means over an epoch in which the weights changed, with dropout, augmentation, class
+weights and penalties: they can hide a gap or show one that does not exist. Here the same images are looked at after each epoch, in
+inference mode and not augmented.
 """
 
 import contextlib
@@ -28,53 +28,59 @@ from pbl.errors import InputError
 from pbl.models.calls import replaced_calls
 from pbl.models.keras_private import find_callbacks, find_logits, flatten_layers
 
-# How many images of each side. One in twenty of the training images costs about 2% of an epoch of a network whose steps
-# are large; of fewer than 500 no gap below 6 points could be told from chance: of 1,600 training images that costs 15%, half a
-# second, of ResNet-20.
+# How many images of each side. A twentieth of the training images costs about 2% of an epoch of a network with large
+# steps. With fewer than 500 images no gap below 6 points could be told from chance: with 1,600 training images 500 cost 15%, half a
+# second, for ResNet-20.
 FEWEST, MOST, ONE_IN = 500, 1_500, 20
-MOST_AT_END = 5_000  # once, when the training has ended
+MOST_AT_END = 5_000  # images of each side, once, when the training has ended
 MOST_BYTES = 128 * 2**20
 LOOKED_AT = 256  # images for a look into the network
 BATCH = 128
-FEW_EPOCHS = 5  # with fewer nothing is traced
-EAGERLY = 2**21  # pixels of a batch that is not traced, or one of BATCH
-REST = 40  # times as long as writing the signals took, before they are written again: the file holds all epochs
-TINY = 1e-7  # as in keras.config.epsilon(): the smallest probability that a loss is taken of
+FEW_EPOCHS = 5  # with fewer epochs nothing is traced
+EAGERLY = 2**21  # pixels in a batch that is not traced; at least one batch of BATCH
+REST = 40  # pause before the signals are written again, in times of how long writing took: the file holds all epochs
+TINY = 1e-7  # as in keras.config.epsilon(): the smallest probability in a loss
 
 
 class OverfittingMonitor(keras.callbacks.Callback):
-    """Measures before training and after each epoch how a classifier does on training images and on validation images.
+    """Measures, before training and after each epoch, how good a classifier is on training images and on validation images.
 
-    ```python
-    monitor = pbl.OverfittingMonitor(data)
-    model.fit(data.train, validation_data=data.val, epochs=20, callbacks=[monitor, early_stopping])
-    print(monitor.diagnosis)
-    ```
-
-    It stands first in the list: then the others, and Keras's progress bar, see what it enters into `logs`: `probe_loss`,
-    `probe_accuracy`, `val_probe_loss`, `val_probe_accuracy` (nats without penalties, and shares, of fixed images), `gap` with
-    `gap_low` and `gap_high` (accuracy on the probe minus on validation, Newcombe's 95% interval), `images_per_second`, of the
-    data of `pbl.load_data` `data_share` (how long its batches alone take, by the epoch's time: near 1 the training waits for
-    them), on a GPU `device_memory` (bytes, the highest so far) and where it can be read `gpu_busy` (share). The training itself is not changed:
-    batch normalisation's averages and the states of random layers are put back. When the training has ended, up to 5,000 images
-    of each side are looked at once: gap and accuracies of the diagnosis are of these (not where a head is trained on features).
+    It comes first in the list: then the other callbacks and Keras's progress bar see what it writes into `logs`: `probe_loss`,
+    `probe_accuracy`, `val_probe_loss`, `val_probe_accuracy` (losses in nats without penalties, and shares; on fixed images), `gap` with
+    `gap_low` and `gap_high` (accuracy on the probe minus on validation, Newcombe's 95% interval), `images_per_second`, with the
+    data of `pbl.load_data` `data_share` (how long its batches alone take, divided by the epoch's time: near 1 the training waits for
+    them), on a GPU `device_memory` (bytes, the highest so far) and, if it can be read, `gpu_busy` (share). The training itself is not changed:
+    batch normalisation's averages and the states of random layers are restored. When the training has ended, up to 5,000 images
+    of each side are looked at once: the diagnosis takes its gap and accuracies from these (not if a head is trained on features).
 
     Args:
         train: The data (`pbl.load_data`), or a pair of arrays: images, and labels (`[n]`, or one-hot `[n, classes]`).
-        val: A pair of arrays; None where `train` is the data, or where there is no validation.
-        every: A look into the network (gradients, dead units, batch normalisation) is taken before training, after every so
-            many epochs, and after the last; with 0 never.
-        file: Where the signals are written, an `.npz`; nowhere unless given.
+        val: A pair of arrays; None if `train` is the data, or if there is no validation.
+        every: A look into the network (gradients, dead units, batch normalisation) is taken before training, after every `every`
+            epochs, and after the last; with 0 never.
+        file: Where the signals are written, an `.npz`; by default nowhere.
         live: In a notebook: show the gap in one line that changes with each epoch, and the curves below it, redrawn in place.
 
     Attributes:
         signals: What was measured.
-        seconds: How long the measuring took so far.
-        looks_at_end: Whether more images are looked at when a `fit` has ended; false where another one follows.
+        seconds: How long the measuring has taken so far.
+        looks_at_end: Whether more images are looked at when a `fit` has ended; false if another one follows.
 
     Raises:
-        InputError: The model is no classifier with one output, a number for each class that the labels have (of two classes one
-            may do); the labels do not fit the images or the loss, or the images the model; another callback stands before.
+        InputError: The model is not a classifier with one output that has a number for each class of the labels (with two classes a single
+            number is enough); the labels do not fit the images or the loss, or the images the model; another callback comes before this one.
+
+    Example:
+        >>> import pbl
+        >>> data = pbl.load_data("digits")
+        >>> model = pbl.models.mlp(data.input_shape, data.num_classes)
+        >>> model.compile(optimizer="adam", loss="sparse_categorical_crossentropy", metrics=["accuracy"])
+        >>> monitor = pbl.OverfittingMonitor(data)
+        >>> history = model.fit(data.train, validation_data=data.val, epochs=2, verbose=0, callbacks=[monitor])
+        >>> len(history.history["gap"])
+        2
+        >>> monitor.diagnosis.headline.name in pbl.diagnosis.NAMES
+        True
     """
 
     def __init__(
@@ -95,16 +101,16 @@ class OverfittingMonitor(keras.callbacks.Callback):
             sizes = [train.images(split).labels for split in ("train", "val")]
             classes, steps = train.num_classes, train.steps_per_epoch
         else:
-            pairs = [_as_pair(train), _as_pair(val) if val is not None else None]
-            sizes = [pair[1] if pair else np.empty(0, np.int32) for pair in pairs]
+            of_train, of_val = _as_pair(train), None if val is None else _as_pair(val)
+            sizes = [pair[1] if pair else np.empty(0, np.int32) for pair in (of_train, of_val)]
             classes, steps = 1 + max(int(of_side.max(initial=0)) for of_side in sizes), None
-            if pairs[1] and pairs[1][0].shape[1:] != pairs[0][0].shape[1:]:
+            if of_val and of_val[0].shape[1:] != of_train[0].shape[1:]:
                 raise InputError(
                     "OverfittingMonitor: training images have the shape {train}, validation images {val}. Bring them to one shape.",
-                    train=pairs[0][0].shape[1:],
-                    val=pairs[1][0].shape[1:],
+                    train=of_train[0].shape[1:],
+                    val=of_val[0].shape[1:],
                 )
-            self._train, self._val = pairs
+            self._train, self._val = of_train, of_val
         self._pixels, self._labels, val_items = self._take(MOST, max(FEWEST, len(sizes[0]) // ONE_IN))
         self._about = {
             "num_classes": classes,
@@ -123,17 +129,22 @@ class OverfittingMonitor(keras.callbacks.Callback):
         if groups is not None:
             self._about["val_groups"] = groups
         self._findings: list[dict] | None = None
-        self.signals = Signals(dict(self._about), *map(Side.of, self._labels))
+        self.signals = self._begin_signals()
         self._inputs, self._head = self._pixels, None
         self.seconds, self.looks_at_end = 0.0, True
         self._next_save = 0.0
 
+    def _begin_signals(self) -> Signals:
+        """Signals of which nothing is measured yet."""
+        probe, val = map(Side.of, self._labels)
+        return Signals(dict(self._about), probe, val)
+
     def look_through(self, extractor: keras.Model | None, head: keras.Model | None) -> None:
-        """Judges `head` on what `extractor` makes of the images, computed once; with None the whole model again.
+        """Judges `head` on what `extractor` computes from the images, once; with None the complete model again.
 
         Args:
             extractor: From images to features that do not change in the training.
-            head: From features to classes; it has all the weights that are trained.
+            head: From features to classes; it holds all weights that are trained.
         """
         self._head = head
         self._inputs = self._pixels
@@ -142,8 +153,8 @@ class OverfittingMonitor(keras.callbacks.Callback):
 
     @property
     def diagnosis(self) -> Diagnosis:
-        """What the signals so far say; of arrays with what the data doctor finds in them, which takes seconds, once. Of the data of
-        a run `pbl.diagnose_run` has that."""
+        """The diagnosis of the signals so far. For arrays the data doctor's findings are included, which takes seconds, once. For the data of
+        a run `pbl.diagnose_run` includes them."""
         if not self.signals.epochs:
             raise InputError(
                 "OverfittingMonitor has measured nothing yet. Pass it to the training: model.fit(images, labels, callbacks=[monitor])."
@@ -156,11 +167,11 @@ class OverfittingMonitor(keras.callbacks.Callback):
     def _judged(self) -> keras.Model:
         return self._head or self.model
 
-    # What Keras calls.
+    # Methods that Keras calls.
 
     def on_train_begin(self, logs: dict | None = None) -> None:
         callbacks = find_callbacks("OverfittingMonitor")
-        # What puts averaged weights into the model must stand before, to be seen.
+        # A callback that puts averaged weights into the model must come before, so that these are measured.
         harmless = (OverfittingMonitor, keras.callbacks.SwapEMAWeights)
         self._stoppers = [
             other
@@ -175,9 +186,9 @@ class OverfittingMonitor(keras.callbacks.Callback):
                 other=type(before[0]).__name__,
             )
         self._check()
-        self._measure: dict[str, Callable] = {}  # traced anew: the model may have been compiled anew
+        self._measure: dict[str, Callable] = {}  # traced again: the model may have been compiled again
         self._batches = _in_batches(self._inputs, self._labels)
-        self._before: list | None = None  # kernels before an epoch that is looked at
+        self._before: list | None = None  # kernels before an epoch whose network is looked at
         self._begins, self._is_restored = True, False
         self._batch_seconds = None if self._source is None or self._head is not None else _time_batches(self._source)
         _watch_labels(self.model)
@@ -185,24 +196,25 @@ class OverfittingMonitor(keras.callbacks.Callback):
             self._live.begin()
 
     def on_epoch_begin(self, epoch: int, logs: dict | None = None) -> None:
-        # Not in `on_train_begin`: there it is not known yet whether ExactResume puts another state back.
+        # Not in `on_train_begin`: it is not known there whether ExactResume will restore another state.
         if self._begins:
             self._begins = False
             self.signals.cut(epoch)
             goes_on = self.signals.epochs and self.signals.epochs[-1]["epoch"] == epoch
             if not goes_on or (epoch == 0 and not self._is_restored):
-                self.signals = Signals(dict(self._about), *map(Side.of, self._labels))
+                self.signals = self._begin_signals()
                 self._record(epoch, {}, looks=self._every > 0)
         self._start = time.perf_counter()
         if self._is_looked_at(epoch + 1):
             self._before = self._copy_kernels()
 
     def on_epoch_end(self, epoch: int, logs: dict | None = None) -> None:
-        self._record(epoch + 1, logs, self._is_looked_at(epoch + 1), time.perf_counter() - self._start)
+        seconds = time.perf_counter() - self._start
+        self._record(epoch + 1, {} if logs is None else logs, self._is_looked_at(epoch + 1), seconds)
 
     def on_train_end(self, logs: dict | None = None) -> None:
-        vars(self.model).pop("compute_loss", None)
-        epoch = self.signals.epochs[-1]["epoch"] if self.signals.epochs else 0
+        self.model.__dict__.pop("compute_loss", None)
+        epoch = int(self.signals.epochs[-1]["epoch"]) if self.signals.epochs else 0
         with self._kept_weights() as kept:
             if kept is not None:
                 self.signals.about["kept_epoch"] = epoch = kept
@@ -218,7 +230,7 @@ class OverfittingMonitor(keras.callbacks.Callback):
 
     @contextlib.contextmanager
     def _kept_weights(self) -> Iterator[int | None]:
-        """Within it the model has the weights that early stopping is about to put back; gives their epoch, None of the last."""
+        """Within it the model has the weights that early stopping is about to restore; gives their epoch, or None for the last."""
         last = self.signals.epochs[-1]["epoch"] if self.signals.epochs else 0
         kept = [other for other in self._stoppers if other.best_weights is not None and other.best_epoch + 1 < last]
         if not kept:
@@ -236,7 +248,7 @@ class OverfittingMonitor(keras.callbacks.Callback):
     def set_state(self, state: dict) -> None:
         sides = [state[name]["labels"] for name in ("probe", "val")]
         if not all(np.array_equal(one, other) for one, other in zip(sides, self._labels, strict=True)):
-            return  # of an earlier version, that looked at other images: the signals begin anew
+            return  # from an earlier version, which looked at other images: the signals start again
         before = state["before"]
         self._before = None if before is None else [ops.convert_to_tensor(kernel) for kernel in before]
         self.signals, self._is_restored = Signals.from_dict(state), True
@@ -247,11 +259,11 @@ class OverfittingMonitor(keras.callbacks.Callback):
         if self._file is not None and self.signals.epochs:
             self.signals.save(self._file)
 
-    # What is done.
+    # The measuring itself.
 
     def _take(self, *most: int) -> tuple[list[np.ndarray], list[np.ndarray], list[str]]:
-        """Images of train and of validation, stratified, no more than the least of `most` of each; their labels; and the names
-        of those of validation, of arrays their places."""
+        """Images of train and of validation, stratified, of each at most the smallest of `most`; their labels; and the names
+        of the validation images, or their indices in arrays."""
         if hasattr(self._train, "sample"):
             parts = []
             for split in ("train", "val"):
@@ -296,7 +308,7 @@ class OverfittingMonitor(keras.callbacks.Callback):
                 "The model has no weight to train: all its layers are frozen. Set layer.trainable = True for at least one, and compile it again."
             )
         outputs = getattr(model, "outputs", None) or ()
-        if len(outputs) != 1:  # a subclassed model; or one that gives more in training only
+        if len(outputs) != 1:  # a subclassed model; or one that gives more outputs in training only
             outputs = keras.tree.flatten(model(self._inputs[0][:1], training=False))
         shapes = [["images", *output.shape[1:]] for output in outputs]
         if len(shapes) != 1 or len(shapes[0]) != 2:
@@ -329,7 +341,7 @@ class OverfittingMonitor(keras.callbacks.Callback):
                 width=width,
             )
         self._check_labels()
-        # Eagerly, so that it knows what its last softmax was given.
+        # Called eagerly, so that the input of the last softmax is known.
         outputs = keras.tree.flatten(model(self._inputs[0][:8], training=False))[0]
         squashes = _count_squashes(outputs)
         self._is_logits = self._finds_logits(width, outputs, squashes)
@@ -351,12 +363,12 @@ class OverfittingMonitor(keras.callbacks.Callback):
             "scale": math.prod(scales),
             "normalises": any(isinstance(layer, kinds) for layer in flat),
             "squashes": squashes,
-            # Else Keras's accuracy may be that of each output by itself.
+            # Otherwise Keras's accuracy may be that of each output by itself.
             "counts_images": self._is_binary or "categorical" in _name_loss(self.model.loss),
         }
 
     def _check_labels(self) -> None:
-        """Raises InputError where the loss takes another kind of labels than the data give; Keras speaks of ranks only."""
+        """Raises InputError if the loss takes another kind of labels than the data give; Keras's message speaks of ranks only."""
         name = _name_loss(self.model.loss).replace("_", "")
         if self._source is None or "categorical" not in name or "crossentropy" not in name:
             return
@@ -373,11 +385,11 @@ class OverfittingMonitor(keras.callbacks.Callback):
             )
 
     def _finds_logits(self, width: int, given: Any, squashes: int) -> bool:
-        """Whether the outputs are logits: by what the model gave, and else by the loss."""
+        """Whether the outputs are logits: judged by what the model gave, and otherwise by the loss."""
         loss, classes = self.model.loss, self._about["num_classes"]
         name = _name_loss(loss)
         is_categorical = "categorical" in name and "crossentropy" in name
-        # Binary cross-entropy of more outputs than classes is that of an autoencoder's pixels.
+        # Binary cross-entropy with more outputs than classes belongs to an autoencoder's pixels.
         is_binary = ("binary" in name or name == "bce") and width <= max(classes, 2)
         outputs = ops.convert_to_numpy(ops.cast(given, "float32"))
         sums = outputs if self._is_binary else outputs.sum(axis=1)
@@ -391,7 +403,7 @@ class OverfittingMonitor(keras.callbacks.Callback):
             )
         if (is_categorical or is_binary) and (isinstance(loss, str) or hasattr(loss, "from_logits")):
             takes_logits = bool(getattr(loss, "from_logits", False))
-            # What a ReLU gives may lie between 0 and 1 at first.
+            # The outputs of a ReLU may be between 0 and 1 at first.
             is_squashed = is_positive and not outputs.max() > 1.01 and (are_probabilities or squashes)
             if not takes_logits and not is_squashed:
                 raise InputError(
@@ -402,11 +414,11 @@ class OverfittingMonitor(keras.callbacks.Callback):
                     code=f"Dense({width}, activation='{'sigmoid' if self._is_binary or is_binary else 'softmax'}')",
                     own="BinaryCrossentropy" if is_binary else _write_loss(name),
                 )
-            # Keras takes the logits of its own softmax all the same.
+            # Keras uses the logits of its own softmax in any case.
             return takes_logits and not are_probabilities
         if are_probabilities:
             return False
-        # Of a loss of Keras's own it is known whether it takes logits; a loss or training step of the user's may.
+        # Whether one of Keras's own losses takes logits is known; a user's own loss or training step may.
         is_own = not (isinstance(loss, str) or getattr(loss, "__module__", "").startswith("keras"))
         if is_categorical or (is_own and width in (1, classes)):
             return True
@@ -419,14 +431,15 @@ class OverfittingMonitor(keras.callbacks.Callback):
 
     def _call(self, images: Any, training: bool = False) -> Any:
         """The outputs, `float32 [n, classes]` or `[n, 1]`."""
-        # The first: in training a model may give auxiliary outputs behind it.
+        # The first output: in training a model may give auxiliary outputs after it.
         return ops.cast(keras.tree.flatten(self._judged(images, training=training))[0], "float32")
 
     def _record(self, epoch: int, logs: dict, looks: bool, seconds: float = math.nan) -> None:
         rows, look = self._run(looks)
         signals, n = self.signals, len(self.signals.probe.labels)
-        rows = rows[: n + len(signals.val.labels)]  # the last batch is filled up
-        signals.probe.append(rows[:n]), signals.val.append(rows[n:])
+        rows = rows[: n + len(signals.val.labels)]  # the last batch is padded
+        signals.probe.append(rows[:n])
+        signals.val.append(rows[n:])
         if looks:
             self._look(epoch, look)
         measured = {}
@@ -439,7 +452,7 @@ class OverfittingMonitor(keras.callbacks.Callback):
         images = sum(signals.about["train_counts"])
         if not math.isnan(seconds):
             logs |= measured | {"images_per_second": images / seconds, **_read_gpu()}
-            if self._batch_seconds is not None:
+            if self._batch_seconds is not None and self._source is not None:
                 logs["data_share"] = self._batch_seconds * self._source.steps_per_epoch / seconds
         rate = float(ops.convert_to_numpy(self.model.optimizer.learning_rate))
         row = {"epoch": epoch, **{name: float(value) for name, value in (logs or {}).items()}, **measured}
@@ -453,7 +466,7 @@ class OverfittingMonitor(keras.callbacks.Callback):
             self._next_save = now + REST * (now - begin)
 
     def _look(self, epoch: int, numbers: np.ndarray) -> None:
-        """Enters what a look into the network gave, a vector in the order of `_look_into`."""
+        """Appends what a look into the network gave, a vector in the order of `_look_into`."""
         k, r = len(self._kernels), len(self._rectified)
         norms, weights, changes, dead, (in_training, stored, anew, _) = np.split(numbers, np.cumsum([k, k, k, r]))
         with np.errstate(divide="ignore", invalid="ignore"):
@@ -475,7 +488,7 @@ class OverfittingMonitor(keras.callbacks.Callback):
         self._before = None
 
     def _run(self, looks: bool, batches: tuple | None = None) -> tuple[np.ndarray, np.ndarray]:
-        """Loss, predicted class and confidence of each image, `[n, 3]`; and the look into the network, or the penalty alone."""
+        """Loss, predicted class and confidence of each image, `[n, 3]`; and what the look into the network gave, or the penalty alone."""
         batches = batches or self._batches
         begin = time.perf_counter()
         if not self._measure:
@@ -490,10 +503,10 @@ class OverfittingMonitor(keras.callbacks.Callback):
         return numbers[: 3 * n].reshape(n, 3), numbers[3 * n :]
 
     def _make_functions(self) -> dict[str, Callable]:
-        """What measures on the device; each gives a vector.
+        """The functions that measure on the device; each returns a vector.
 
-        To trace the images' function costs as much as some epochs of few images, and the look, with its gradients, more than all looks
-        of most trainings: what is called seldom is not traced.
+        Tracing the function for the images costs as much as some epochs with few images. Tracing the look, with its gradients, costs more than all
+        looks of most trainings. So what is seldom called is not traced.
         """
         at = _spread(0, len(self._labels[0]))
         few = self._inputs[0][at], self._labels[0][at]
@@ -506,12 +519,12 @@ class OverfittingMonitor(keras.callbacks.Callback):
             return ops.concatenate(self._look_into(few, ops.mean(ops.take(losses, at)), before))
 
         def penalise() -> Any:
-            # Of the weights alone: what a layer adds for its outputs is known in its call only.
+            # From the weights alone: what a layer adds for its outputs is known only during its call.
             weights = [weight for weight in self._judged.trainable_weights if getattr(weight, "regularizer", None)]
             penalty = sum((weight.regularizer(weight) for weight in weights), start=0.0)
             return ops.reshape(ops.cast(penalty, "float32"), (1,))
 
-        # By all epochs of the training, not by those that are left: traced or not rounds otherwise, and a resumed one is to be the same.
+        # Judged by all epochs of the training, not by those that are left: traced and untraced code round differently, and a resumed training must give the same numbers.
         is_short = self.params["epochs"] < FEW_EPOCHS
         return {
             "rows": _compile(self._judged, judge_all, is_seldom=is_short),
@@ -527,7 +540,7 @@ class OverfittingMonitor(keras.callbacks.Callback):
             right = ops.sigmoid(outputs) if self._is_logits else outputs
             probabilities = ops.concatenate([1 - right, right], axis=-1)
         else:
-            # Sigmoids do not sum to 1; Keras's cross-entropies of classes divide by the sum too.
+            # Sigmoids do not sum to 1; Keras's categorical cross-entropies also divide by the sum.
             probabilities = (
                 ops.softmax(outputs)
                 if self._is_logits
@@ -536,16 +549,16 @@ class OverfittingMonitor(keras.callbacks.Callback):
         of_true = ops.take_along_axis(probabilities, labels[:, None], axis=-1)[:, 0]
         # Not clipped to 1, and NaN stays NaN.
         loss = -ops.log(ops.where(of_true < TINY, TINY, of_true))
-        no_class = ops.cast(ops.shape(probabilities)[-1], "float32")  # where no probability is a number
+        no_class = ops.cast(ops.shape(probabilities)[-1], "float32")  # if the probabilities are NaN
         predicted = ops.where(ops.isnan(of_true), no_class, ops.cast(ops.argmax(probabilities, axis=-1), "float32"))
         return ops.stack([loss, predicted, ops.max(probabilities, axis=-1)], axis=-1)
 
-    def _look_into(self, few: tuple, stored: Any, before: list) -> list:
-        """Gradients of `few` images of the probe, dead units, and the loss, now `stored`, with statistics taken anew from them."""
-        highest: dict[str, Any] = {}  # of each unit, over all images and places
+    def _look_into(self, few: tuple[Any, Any], stored: Any, before: list) -> list:
+        """Gradients of `few` images of the probe, dead units, and the losses: in training mode, `stored`, and with statistics computed anew from these images."""
+        highest: dict[str, Any] = {}  # the highest output of each unit, over all images and places
 
         def watch(layer: keras.Layer, original: Callable) -> Callable:
-            def call(*arguments, **options):
+            def call(*arguments: Any, **options: Any) -> Any:
                 outputs = original(*arguments, **options)
                 units = ops.max(ops.cast(outputs, "float32"), axis=tuple(range(len(outputs.shape) - 1)))
                 highest[layer.name] = ops.maximum(units, highest[layer.name]) if layer.name in highest else units
@@ -580,12 +593,12 @@ class OverfittingMonitor(keras.callbacks.Callback):
 
 
 def _time_batches(source: Any) -> float | None:
-    """Seconds that one training batch takes alone, of as many as an eighth of an epoch and at most ten; None of too few."""
+    """Seconds that one training batch takes alone: a mean of an eighth of the epoch's batches, at most ten; None if there are too few."""
     count = min(10, source.steps_per_epoch // 8)
     if count < 2:
         return None
     batches = iter(source.batches("train"))
-    next(batches)  # the order is drawn, and the pipeline started
+    next(batches)  # this draws the order and starts the pipeline
     begin = time.perf_counter()
     for _ in range(count):
         next(batches)
@@ -598,13 +611,13 @@ def _how_many(images: int, image_bytes: int, *most: int) -> int:
 
 
 def _check_shape(model: keras.Model, shape: tuple[int, ...]) -> None:
-    """Raises InputError where images have another shape than the model takes."""
+    """Raises InputError if images have another shape than the model takes."""
     taken = getattr(model, "input_shape", None)
     if not isinstance(taken, tuple) or not all(isinstance(side, int) for side in taken[1:] if side is not None):
         return  # several inputs, or a subclassed model
     taken = taken[1:]
     does_fit = len(taken) == len(shape) and all(a in (None, b) for a, b in zip(taken, shape, strict=True))
-    # Keras adds and takes away a last axis of 1.
+    # Keras adds or removes a last axis of 1.
     if does_fit or (*shape, 1) == taken or shape == (*taken, 1):
         return
     channels_first = len(shape) == 3 and all(
@@ -626,13 +639,13 @@ def _check_shape(model: keras.Model, shape: tuple[int, ...]) -> None:
 
 
 def _watch_labels(model: keras.Model) -> None:
-    """Lets a `fit` whose labels are of another kind than the loss takes end in a line; Keras speaks of ranks, or learns nonsense."""
+    """Makes a `fit` fail with one clear line if its labels are of another kind than the loss takes; Keras speaks of ranks, or learns nonsense."""
     compute, name = type(model).compute_loss, _name_loss(model.loss)
-    signature = inspect.signature(compute)  # a model of the user's own may have another order
+    signature = inspect.signature(compute)  # a user's own model may have another order
 
-    def compute_loss(*arguments, **options):
+    def compute_loss(*arguments: Any, **options: Any) -> Any:
         given = signature.bind(model, *arguments, **options).arguments
-        of_batch = [given.get(of) for of in ("y", "y_pred")]
+        of_batch: list[Any] = [given.get(of) for of in ("y", "y_pred")]
         if all(hasattr(array, "shape") for array in of_batch):
             _check_kind(name, *(tuple(array.shape) for array in of_batch))
         return compute(model, *arguments, **options)
@@ -642,7 +655,7 @@ def _watch_labels(model: keras.Model) -> None:
 
 
 def _check_kind(loss: str, labels: tuple, outputs: tuple) -> None:
-    """Raises InputError where labels of this shape do not go with a loss of that name and outputs of that shape."""
+    """Raises InputError if labels of this shape do not go with a loss of that name and outputs of that shape."""
     if len(outputs) != 2 or (outputs[1] or 1) < 2:
         return
     are_numbers, are_one_hot = len(labels) == 1 or labels[1:] == (1,), labels[1:] == outputs[1:]
@@ -663,7 +676,7 @@ def _check_kind(loss: str, labels: tuple, outputs: tuple) -> None:
 
 
 def _count_squashes(outputs: Any) -> int:
-    """How many softmaxes or sigmoids, one behind the other, gave these outputs of an eager call."""
+    """How many softmaxes or sigmoids, one after the other, gave these outputs of an eager call."""
     count = 0
     while (outputs := find_logits(outputs)) is not None:
         count += 1
@@ -675,7 +688,7 @@ def _name_loss(loss: Any) -> str:
 
 
 def _write_loss(name: str) -> str:
-    """As Keras calls the class of a loss."""
+    """The name of the loss's class in Keras."""
     return "SparseCategoricalCrossentropy" if "sparse" in name else "CategoricalCrossentropy"
 
 
@@ -733,32 +746,34 @@ def _as_pair(pair: tuple) -> tuple[np.ndarray, np.ndarray]:
 
 
 def _choose(images: np.ndarray, labels: np.ndarray, *most: int) -> np.ndarray:
-    """The places of a fixed part of the images, each class in its share."""
+    """The indices of a fixed part of the images, each class in its share."""
     if not len(labels):
         return np.empty(0, np.int64)
     count = _how_many(len(labels), math.prod(images.shape[1:]) * images.itemsize, *most)
     random = np.random.default_rng(0)
     shuffled = random.permutation(len(labels))
-    classes = random.permutation(int(labels.max()) + 1)  # in an order of which the share of a class does not depend
+    classes = random.permutation(
+        int(labels.max()) + 1
+    )  # a random order, so that the share of a class does not depend on it
     by_class = shuffled[np.argsort(classes[labels[shuffled]], kind="stable")]
     place = np.arange(len(labels))
     return np.sort(by_class[(place + 1) * count // len(labels) > place * count // len(labels)])
 
 
 def _spread(begin: int, end: int) -> np.ndarray:
-    """Places of images from `begin` to before `end`, all through: the first ones may be of one class."""
+    """Indices of images from `begin` to before `end`, evenly spread: the first ones may be of one class."""
     return np.linspace(begin, end - 1, min(end - begin, LOOKED_AT)).round().astype(np.int32)
 
 
 def _in_batches(*sides: list[np.ndarray]) -> tuple:
-    """Of the images and of the labels of both sides `[batches, BATCH, ...]`, on the device, filled up with the last one."""
+    """The images, and the labels, of both sides as `[batches, BATCH, ...]`, on the device, padded with the last one."""
     return tuple(map(_join_in_batches, sides))
 
 
 def _join_in_batches(parts: list[np.ndarray]) -> Any:
     parts = [part for part in parts if len(part)]
     count = sum(map(len, parts))
-    size = min(BATCH, count)  # of few a single, smaller batch
+    size = min(BATCH, count)  # few images make a single, smaller batch
     filled = np.concatenate([*parts, np.repeat(parts[-1][-1:], -count % size, axis=0)])
     return ops.convert_to_tensor(filled.reshape(-1, size, *filled.shape[1:]))
 
@@ -768,9 +783,9 @@ def _is_rectified(layer: keras.Layer) -> bool:
 
 
 def take_statistics(layer: keras.layers.BatchNormalization, original: Callable) -> Callable:
-    """Batch normalisation that keeps this batch's statistics as those of all."""
+    """Batch normalisation that stores this batch's statistics as those of all images."""
 
-    def call(inputs, training=None, mask=None):
+    def call(inputs: Any, training: bool | None = None, mask: Any = None) -> Any:
         momentum, layer.momentum = layer.momentum, 0.0
         try:
             return original(inputs, training=True, mask=mask)
@@ -785,7 +800,7 @@ def _norm(array: Any) -> Any:
 
 
 def _read_gpu() -> dict[str, float]:
-    """Memory and work of the GPU; nothing where there is none."""
+    """Memory and use of the GPU; empty if there is none."""
     if keras.backend.backend() != "tensorflow":
         return {}
     import tensorflow as tf
@@ -801,37 +816,37 @@ def _read_gpu() -> dict[str, float]:
     return read
 
 
-# What differs between backends.
+# Code that differs between backends.
 
 
 def _to_host(numbers: Any) -> np.ndarray:
-    """The one transfer."""
+    """The one transfer from the device."""
     return ops.convert_to_numpy(numbers)
 
 
 def _compile(model: keras.Model, function: Callable, is_seldom: bool) -> Callable:
-    """The function, traced once unless it is called so seldom that this does not pay; what it does to the model's variables is undone."""
+    """The function, traced once, or untraced if it is called too seldom to be worth it. On JAX the model's variables stay as they are."""
     if keras.backend.backend() == "tensorflow":
         import tensorflow as tf
 
         if is_seldom:
             return function
         traced = tf.function(function, autograph=False)
+        concrete: Callable | None = None
 
-        def call(*batches) -> Any:
+        def call(*batches: Any) -> Any:
             nonlocal concrete
-            # Not called itself: TensorFlow would warn of many models one after another, as if one were traced too often.
+            # `traced` itself is not called: with many models one after another TensorFlow would warn, as if one were traced too often.
             if concrete is None:
                 any_number = [tf.TensorSpec([None, None, *array.shape[2:]], array.dtype) for array in batches]
                 concrete = traced.get_concrete_function(*any_number)
             return concrete(*batches)
 
-        concrete = None
         return call
     if keras.backend.backend() == "jax":
         import jax
 
-        def pure(values: list, *arguments) -> Any:
+        def pure(values: list, *arguments: Any) -> Any:
             with keras.StatelessScope(list(zip(model.variables, values, strict=True))):
                 return function(*arguments)
 
@@ -841,11 +856,11 @@ def _compile(model: keras.Model, function: Callable, is_seldom: bool) -> Callabl
 
 
 def _map(function: Callable, batches: tuple) -> Any:
-    """The function of each batch, one after another."""
+    """The results of the function for each batch, one after another."""
     if keras.backend.backend() == "tensorflow":
         import tensorflow as tf
 
-        if tf.executing_eagerly():  # each call of a layer costs: as many images at once as need little memory
+        if tf.executing_eagerly():  # each call of a layer has a cost: as many images at once as memory easily holds
             images, labels = batches
             together = max(1, EAGERLY // max(math.prod(images.shape[1:]), 1))
             joined = [
@@ -859,7 +874,7 @@ def _map(function: Callable, batches: tuple) -> Any:
 
 @contextlib.contextmanager
 def _put_back(model: keras.Model) -> Iterator[None]:
-    """Within it the model may change its variables; then they are as before."""
+    """Within it the model may change its non-trainable variables; afterwards they are as before."""
     variables = [variable for variable in model.variables if not variable.trainable]
     before = [ops.copy(variable.value) for variable in variables]
     yield
@@ -868,7 +883,7 @@ def _put_back(model: keras.Model) -> Iterator[None]:
 
 
 def _gradients(model: keras.Model, kernels: list, function: Callable) -> tuple[list, Any]:
-    """Gradients of the first of the two things that a function gives, NaN on a backend that is not known; and the second."""
+    """Gradients of the first of the two values that a function returns, NaN on an unknown backend; and the second value."""
     if keras.backend.backend() == "tensorflow":
         import tensorflow as tf
 

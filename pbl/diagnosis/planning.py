@@ -1,4 +1,4 @@
-"""What the diagnoses of tasks other than classification share: advice as commands, what a run's files say, the gap, the course, and the leak."""
+"""What the diagnoses of tasks other than classification share: advice as commands, reading a run's files, the gap, the course, and the leak."""
 
 import math
 import shlex
@@ -17,10 +17,10 @@ from pbl.runs import Run
 
 
 class Advice(NamedTuple):
-    """What to try next: a sentence, and settings of `train` where it is a matter of settings.
+    """What to try next: a sentence, and settings of `train` if it is a matter of settings.
 
-    `change` gets the run's settings and the options of its model's builder. It returns what to set; {} where nothing is to be set;
-    None where the run has that already, or its model has no such option.
+    `change` gets the run's settings and the options of its model's builder. It returns what to set; {} if nothing is to be set;
+    None if the run has it already, or its model has no such option.
     """
 
     name: str
@@ -29,7 +29,7 @@ class Advice(NamedTuple):
 
 
 def add_augmentation(**wanted: Any) -> Callable[[Config, Mapping[str, Any]], dict[str, Any] | None]:
-    """Makes an advice's `change`: sets those of these kinds of augmentation that the run has not."""
+    """Makes an advice's `change`: sets those of these kinds of augmentation that the run does not have."""
 
     def change(config: Config, options: Mapping[str, Any]) -> dict[str, Any] | None:
         return {
@@ -58,9 +58,9 @@ def plan_experiments(
     """Returns what to try next as commands: each advice that the run can still follow.
 
     Args:
-        advices: In the order in which they are told.
+        advices: In the order in which they are shown.
         config: The run's settings.
-        options: The options of its model's builder, those of the settings unless given.
+        options: The options of its model's builder; by default those of the settings.
         run: Its folder, for the commands.
     """
     experiments = []
@@ -97,12 +97,12 @@ def collect_findings(
     metrics: Mapping[str, Any],
     explained: Mapping[str, Sequence[str]],
 ) -> list[Finding]:
-    """Returns what the rules find, in their order, but for what follows from an earlier finding.
+    """Returns what the rules find, in their order, without the consequences of an earlier finding.
 
     Args:
-        rules: Each gives a finding of the metrics, or None.
+        rules: Each takes the metrics and returns a finding or None.
         metrics: What was measured.
-        explained: By the name of a finding, the names of what follows from it.
+        explained: By the name of a finding, the names of its consequences.
     """
     findings: list[Finding] = []
     for rule in rules:
@@ -112,8 +112,8 @@ def collect_findings(
     return findings
 
 
-def read_gap(training: Mapping[str, Any] | None, limits: Mapping[str, Threshold]) -> Mapping[str, float] | None:
-    """Returns the gap between training and validation images, where it is as large as `gap` and as sure as `gap_low` of the limits say."""
+def read_gap(training: Mapping[str, Any] | None, limits: Mapping[str, Threshold]) -> Mapping[str, Any] | None:
+    """Returns the gap between training and validation images if it is at least as large as the limit `gap` and as certain as `gap_low`; otherwise None."""
     gap = None if training is None else training["gap"]
     if gap is None or gap["low"] is None:
         return None
@@ -123,7 +123,7 @@ def read_gap(training: Mapping[str, Any] | None, limits: Mapping[str, Threshold]
 def read_course(
     history: Sequence[Mapping[str, float]], name: str, fewest: int = 1
 ) -> tuple[Mapping[str, float], Mapping[str, float]] | None:
-    """The epoch a third of the training before the end, and the last; of one epoch that one twice, of fewer than `fewest` None."""
+    """The epoch a third of the training before the end, and the last epoch; with one epoch that one twice, with fewer than `fewest` None."""
     known = [row for row in history if math.isfinite(row.get(name, math.nan))]
     return None if len(known) < fewest else (known[-min(len(known), 1 + max(1, len(known) // 3))], known[-1])
 
@@ -135,14 +135,14 @@ def conclude(
     run: str,
     options: Mapping[str, Any] | None,
 ) -> Diagnosis:
-    """Makes a diagnosis of what was found: each finding gets its severity, and what the first one asks for is planned.
+    """Makes a diagnosis from findings: each gets its severity, and experiments are planned for the first one.
 
     Args:
         findings: At least one; the first is the headline.
-        remedies: By the name of what is found: severity, and what to try.
-        config: The run's settings; nothing is planned without them.
+        remedies: By the name of the finding: severity, and what to try.
+        config: The run's settings; without them nothing is planned.
         run: Its folder, for the commands.
-        options: The options of its model's builder, those of the settings unless given.
+        options: The options of its model's builder; by default those of the settings.
     """
     findings = [replace(finding, severity=remedies[finding.name][0]) for finding in findings]
     advices = remedies[findings[0].name][1]
@@ -150,7 +150,7 @@ def conclude(
 
 
 def read_metrics(run: Run, schema: type[BaseModel]) -> dict[str, Any]:
-    """Reads a run's `metrics_val.json`; raises InputError where it is missing, or not of this schema."""
+    """Reads a run's `metrics_val.json`; raises InputError if it is missing, or not of this schema."""
     metrics = run.read_json("metrics_val.json")
     try:
         schema.model_validate(metrics)

@@ -1,4 +1,4 @@
-"""The kinds of experiment that may help against a finding, and how each changes the settings: data, nothing is judged here."""
+"""The kinds of experiment that may help against a finding, and how each changes the settings. These are data: nothing is judged here."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -6,7 +6,7 @@ from typing import Any
 
 from pbl.config import Config
 
-# The next larger network, where no option makes it wider.
+# The next larger network, for models that no option makes wider.
 LARGER = {
     "perceptron": "mlp",
     "softmax_regression": "mlp",
@@ -30,17 +30,25 @@ DEEP_THAT_LEARNS = "resnet20"
 
 @dataclass(frozen=True)
 class Remedy:
-    """A kind of experiment, and how it changes the settings."""
+    """A kind of experiment, and how it changes the settings.
+
+    Example:
+        >>> from pbl import Config
+        >>> from pbl.diagnosis import Remedy
+        >>> longer = Remedy("longer", "Twice the epochs: {epochs}.", lambda config, options, side: {"epochs": 2 * config.epochs})
+        >>> longer.change(Config(epochs=10), {}, 32)
+        {'epochs': 20}
+    """
 
     name: str
     template: str
     change: Callable[[Config, dict[str, Any], int], dict[str, Any] | None]  # settings, builder's options, shorter side
-    command: str = "train"  # or what stands in its place
-    trainings: int = 0  # as long as the run's, that such a command takes
+    command: str = "train"  # or another command
+    trainings: int = 0  # how many trainings, each as long as the run's, such a command takes
 
 
 def _lengthened(config: Config) -> dict:
-    """For what slows learning down: also where early stopping may end it before."""
+    """For a change that slows learning down: longer even if early stopping may end it earlier."""
     return {"epochs": 3 * config.epochs}
 
 
@@ -60,8 +68,8 @@ def _dropped(config: Config, options: dict, side: int, rate: float = 0.5) -> dic
 
 
 def _augmented_and_dropped(config: Config, options: dict, side: int) -> dict | None:
-    both = _augmented(config, options, side), _dropped(config, options, side, 0.3)
-    return None if None in both else both[0] | both[1]
+    augmented, dropped = _augmented(config, options, side), _dropped(config, options, side, 0.3)
+    return None if augmented is None or dropped is None else augmented | dropped
 
 
 def _rate_times(factor: float) -> Callable:
@@ -69,7 +77,7 @@ def _rate_times(factor: float) -> Callable:
 
 
 def _relaxed(config: Config, options: dict, side: int) -> dict | None:
-    """Takes away what holds the weights back: penalties, dropout, augmentation."""
+    """Removes what holds the weights back: penalties, dropout, augmentation."""
     settings: dict[str, Any] = {}
     if options.get("l2"):
         settings["model_options.l2"] = 0.0

@@ -1,6 +1,6 @@
-"""What a network of masks suffers from, told from what `pbl.tasks.segmentation.judge` measured on validation, and from the history.
+"""The diagnosis of a network that predicts masks, from what `pbl.tasks.segmentation.judge` measured on validation, and from the history.
 
-As in `pbl.diagnosis.rules` the first finding is the headline, and all that hold are listed.
+As in `pbl.diagnosis.rules` the first finding is the headline, and all findings are listed.
 """
 
 from collections.abc import Callable, Mapping, Sequence
@@ -35,14 +35,14 @@ BASELINE_NAMES = {
     "brightness": "brightness and a threshold",
 }
 LIMITS = {
-    "marked": Threshold(0.05, "of the images that have a class, the share in which anything is marked; below, the network marks nothing"),
-    "fewest": Threshold(5, "images that have a class; of fewer nothing is said of it"),
+    "marked": Threshold(0.05, "share of the images that have a class in which anything is marked; below it, the network marks nothing"),
+    "fewest": Threshold(5, "images that have a class; with fewer, nothing is said about the class"),
     "gap": Threshold(0.1, "Dice on training minus validation images"),
-    "gap_low": Threshold(0.03, "lower end of its interval; best of many epochs on validation is a little too good"),
-    "low": Threshold(0.7, "mean Dice on training images; convention: of such masks a third of the pixels is wrong"),
-    "rises": Threshold(0.02, "Dice on validation at the end above that of a third of the epochs before"),
+    "gap_low": Threshold(0.03, "lower end of its interval; validation chose the best of many epochs, so its value is a little too good"),
+    "low": Threshold(0.7, "mean Dice on training images; convention; in such masks a third of the pixels is wrong"),
+    "rises": Threshold(0.02, "Dice on validation at the end minus that a third of the epochs earlier"),
     "unlike": Threshold(0.05, "lower end of the share of the surer half of the training images where another place is marked (Dice below .5)"),
-    "agreeing": Threshold(0.3, "share of them with a Dice of .7 and more; of fewer the network has learned too little to contradict"),
+    "agreeing": Threshold(0.3, "share of them with a Dice of .7 and more; below it, the network has learned too little to contradict a mask"),
     "false_images": Threshold(0.1, "lower end of the share of images without a class in which one is marked"),
 }  # fmt: skip
 
@@ -85,7 +85,7 @@ EMPTY = Advice("empty_images", "Give training more images without any object, wi
 SAME_SOURCE = Advice(
     "same_source", "Find out what differs between the images of training and validation, and split again."
 )
-# By the name of what is found: severity, and what to try.
+# By the name of the finding: severity, and what to try.
 REMEDIES: dict[str, tuple[str, tuple[Advice, ...]]] = {
     "leak_suspected": ("stop", (GROUP,)),
     "learned_nothing": ("act", (LOSS, LONGER, LOWER_RATE)),
@@ -107,17 +107,17 @@ def diagnose_masks(
     run: str = "RUN",
     options: Mapping[str, Any] | None = None,
 ) -> Diagnosis:
-    """Says what a network of masks suffers from.
+    """Diagnoses a network that predicts masks.
 
     Args:
         metrics: `metrics_val.json` of a run with `task=segmentation`, or what `pbl.MaskMonitor` measured.
-        history: Of each epoch `val_dice`; empty where it is not known.
-        config: The run's settings, for the experiments; none are named without them.
+        history: `val_dice` of each epoch; empty if it is not known.
+        config: The run's settings, for the experiments; without them none are named.
         run: Its folder, for the commands.
         options: The options of its model's builder.
 
     Returns:
-        All that holds; the first is the headline.
+        All findings; the first is the headline.
     """
     rules = (
         find_leak, _find_nothing, _find_label_noise, _find_shift, _find_lost_classes, _find_overfitting,
@@ -127,7 +127,7 @@ def diagnose_masks(
     return conclude(findings, REMEDIES, config, run, options)
 
 
-# What follows from an earlier finding, and is no further one.
+# Consequences of an earlier finding, which are not listed as further findings.
 EXPLAINED = {
     "learned_nothing": ("label_noise_suspected", "no_better_than_baseline", "class_never_found", "underfitting", "overfitting"),
     "label_noise_suspected": ("underfitting", "overfitting"),
@@ -137,7 +137,7 @@ EXPLAINED = {
 
 
 def diagnose_run(run: Run, has_ended: bool | None = None) -> Diagnosis:
-    """Says what a run of `task=segmentation` suffers from, by its `metrics_val.json` and `history.csv`.
+    """Diagnoses a run of `task=segmentation`, from its `metrics_val.json` and `history.csv`.
 
     Raises:
         InputError: A file is missing or damaged.
@@ -189,7 +189,7 @@ def _find_baseline(metrics: Mapping[str, Any]) -> Finding | None:
 
 
 def _find_label_noise(metrics: Mapping[str, Any]) -> Finding | None:
-    """Wrong masks are met on both sides; on training images a network that had learned what is there would agree with them."""
+    """Wrong masks occur on both sides. Training images are checked: a network that had learned their masks would agree with them."""
     of = None if metrics["training"] is None else metrics["training"]["doubtful"]
     if of is None or of["low"] < LIMITS["unlike"].value or of["agreeing"] < LIMITS["agreeing"].value:
         return None
@@ -215,8 +215,8 @@ def _find_shift(metrics: Mapping[str, Any]) -> Finding | None:
     )  # fmt: skip
 
 
-def _read_gap(metrics: Mapping[str, Any]) -> dict[str, float] | None:
-    """The gap between training and validation images, where it is large and sure, and the Dice of both."""
+def _read_gap(metrics: Mapping[str, Any]) -> dict[str, Any] | None:
+    """The gap between training and validation images if it is large and significant, and the Dice of both; otherwise None."""
     training = metrics["training"]
     gap = read_gap(training, LIMITS)
     return None if gap is None else {"train": training["dice"], "val": training["dice"] - gap["value"], **gap}

@@ -1,4 +1,4 @@
-"""What was measured of a training, epoch by epoch: what `pbl.diagnosis.monitor` writes and `pbl.diagnosis` reads. NumPy alone."""
+"""What was measured in a training, epoch by epoch: `pbl.diagnosis.monitor` writes it and `pbl.diagnosis` reads it. Needs NumPy alone."""
 
 import json
 from dataclasses import dataclass, field, fields
@@ -14,19 +14,19 @@ from pbl.storage.schemas import SignalsText
 from pbl.storage.writing import Growing, replacing
 
 MOST_UNPACKED = 2**30  # bytes of signals.npz; a file may come from a stranger
-MOST_COUNTED = 10**6  # images; a file may come from a stranger, and 10**15 would be counted until the end of days
+MOST_COUNTED = 10**6  # images; a file may come from a stranger, and counting 10**15 would never end
 _SIDES = ("probe", "val")
 _COUNTS = tuple(f"{side}_{count}" for side in _SIDES for count in ("correct", "images"))
 
 
 @dataclass
 class Side:
-    """Images that are looked at after each epoch in inference mode, never augmented: of train (the probe) or of validation.
+    """Images that are looked at after each epoch in inference mode, never augmented: from train (the probe) or from validation.
 
     Attributes:
         labels: `int32 [n]`, their classes.
         loss: `float16 [epochs + 1, n]`, the negative log-likelihood of the true class in nats; row 0 before training.
-        predicted: `uint16 [epochs + 1, n]`, the class with the highest probability; no class where that is no number.
+        predicted: `uint16 [epochs + 1, n]`, the class with the highest probability; no class if that is not a number.
         confidence: `float16 [epochs + 1, n]`, that probability.
     """
 
@@ -37,23 +37,23 @@ class Side:
 
     @classmethod
     def of(cls, labels: np.ndarray) -> "Side":
-        """Images of which nothing is known yet."""
+        """A side with these labels, of which nothing has been measured yet."""
         loss, predicted, confidence = (
             np.empty((0, len(labels)), dtype) for dtype in (np.float16, np.uint16, np.float16)
         )
         return cls(np.asarray(labels, np.int32), loss, predicted, confidence)
 
     def __post_init__(self) -> None:
-        self._rooms: dict[str, np.ndarray] = {}  # in which the arrays grow
+        self._rooms: dict[str, np.ndarray] = {}  # buffers in which the arrays grow
 
     @property
     def correct(self) -> np.ndarray:
-        """`bool [epochs + 1, n]`."""
+        """`bool [epochs + 1, n]`: which images are classified correctly."""
         return self.predicted == self.labels
 
     @property
     def correct_now(self) -> np.ndarray:
-        """`bool [n]`, of the last epoch."""
+        """`bool [n]`: the same for the last epoch."""
         return self.predicted[-1] == self.labels
 
     def append(self, rows: np.ndarray) -> None:
@@ -63,7 +63,7 @@ class Side:
             before, room = getattr(self, name), self._rooms.get(name)
             if (
                 room is None or before.base is not room or len(room) == len(before)
-            ):  # twice as large, so that an epoch costs the same on average
+            ):  # doubles the buffer, so that an epoch costs the same on average
                 room = np.empty((max(16, 2 * len(before)), *before.shape[1:]), before.dtype)
                 room[: len(before)] = before
                 self._rooms[name] = room
@@ -71,11 +71,11 @@ class Side:
             setattr(self, name, room[: len(before) + 1])
 
     def until(self, rows: int) -> "Side":
-        """So many rows of it."""
+        """The first `rows` rows of it."""
         return Side(self.labels, self.loss[:rows], self.predicted[:rows], self.confidence[:rows])
 
     def cut(self, rows: int) -> None:
-        """Keeps so many rows."""
+        """Keeps the first `rows` rows."""
         self.loss, self.predicted, self.confidence = (
             array[:rows] for array in (self.loss, self.predicted, self.confidence)
         )
@@ -86,23 +86,29 @@ class Signals:
     """The signals of one training.
 
     Attributes:
-        about: What does not change: `num_classes`, `train_counts` and `val_counts` (images of each class in the whole splits),
+        about: What does not change: `num_classes`, `train_counts` and `val_counts` (images of each class in the complete splits),
             `steps_per_epoch` and `model`; `val_items`, the names of the images of `val`, in their order, and, where groups are
-            set, `val_groups`, the word of each one's group, "" for one that is in none; `kept_epoch`, whose weights early
-            stopping put back, where it did; and `inputs`: least and largest pixel of `train` and `val`, and of the model its
-            `width` (outputs), `scale` (by what its first layer multiplies pixels), whether it `normalises` them, and `squashes`,
-            how many softmaxes or sigmoids follow one another at its end; `ones`, the share of ones among training pixels that are all 0 or 1; `counts_images`: whether Keras's accuracy is that of images.
+            set, `val_groups`, the name of each one's group, "" if it is in none; `kept_epoch`, whose weights early
+            stopping restored, if it did; and `inputs`: smallest and largest pixel of `train` and `val`, and of the model its
+            `width` (outputs), `scale` (the factor by which its first layer multiplies pixels), whether it `normalises` them, and `squashes`,
+            how many softmaxes or sigmoids follow one another at its end; `ones`, the share of ones if all training pixels are 0 or 1; `counts_images`: whether Keras's accuracy counts images.
         probe, val: What was measured on fixed images of train and of validation; `val` has none where there is no validation.
-        epochs: One dictionary an epoch, the first of before training: what Keras logged, `penalty` (what the model adds to
-            the loss), `learning_rate`, `images_per_second` and more; of epoch 0 only what can be known.
+        epochs: One dictionary for each epoch, the first for before training: what Keras logged, `penalty` (what the model adds to
+            the loss), `learning_rate`, `images_per_second` and more; for epoch 0 only what can be known.
         network: One dictionary for each look into the network: `epoch`, the names of trainable `kernels` and of `rectified`
             layers, `gradient_norms` and `weight_norms` (of each kernel, the
-            first of the network first), `update_ratios` (norm of the epoch's change by norm of the kernel), `dead` (of each
-            rectified layer the share of units that are 0 for all images), `loss_in_training` (of the probe in training mode),
-            and `loss_stored` and `loss_anew`: of the probe in inference mode, with batch normalisation's stored statistics, and
-            with statistics taken anew from these images.
-        end: Of more images, after the last epoch of a training that ended: `epoch`, `probe_images`, `probe_correct`,
-            `val_images`, `val_correct`; `probe_confusion` and `val_confusion`, as `confusion` gives them.
+            first of the network first), `update_ratios` (norm of the epoch's change divided by norm of the kernel), `dead` (for each
+            rectified layer the share of units that are 0 for all images), `loss_in_training` (loss of the probe in training mode),
+            and `loss_stored` and `loss_anew`: loss of the probe in inference mode, with batch normalisation's stored statistics, and
+            with statistics computed anew from these images.
+        end: Measured on more images, after the last epoch of a training that ended: `epoch`, `probe_images`, `probe_correct`,
+            `val_images`, `val_correct`; `probe_confusion` and `val_confusion`, as `confusion` returns them.
+
+    Example:
+        >>> from pbl.diagnosis import Signals
+        >>> signals = Signals.load("runs/mine/001/signals.npz")
+        >>> len(signals.epochs), signals.probe.loss.shape
+        (4, (4, 503))
     """
 
     about: dict[str, Any]
@@ -114,7 +120,7 @@ class Signals:
 
     @property
     def kept(self) -> "Signals":
-        """Up to the epoch whose weights were put back when the training had ended; itself where those of the last were kept."""
+        """The signals up to the epoch whose weights were restored when the training had ended; itself if those of the last were kept."""
         epoch = self.about.get("kept_epoch")
         rows = sum(epoch is None or row["epoch"] <= epoch for row in self.epochs)
         if rows < 2 or rows == len(self.epochs):  # a file may come from a stranger
@@ -125,7 +131,7 @@ class Signals:
         return Signals(self.about, **sides, epochs=self.epochs[:rows], network=looks, end=end)
 
     def confusion(self, name: str) -> np.ndarray:
-        """`int [n, 3]`: true class, predicted class, and of how many images, of the "probe" or "val", as `known` counts them."""
+        """`int [n, 3]`: true class, predicted class, and number of images, for the "probe" or "val", on the images that `known` counts."""
         if self.has_end and f"{name}_confusion" in self.end:
             return np.array(self.end[f"{name}_confusion"], int).reshape(-1, 3)
         side = getattr(self, name)
@@ -133,19 +139,17 @@ class Signals:
 
     @property
     def has_end(self) -> bool:
-        """Whether `end` is of the last epoch."""
+        """Whether `end` belongs to the last epoch."""
         return bool(self.end) and self.end["epoch"] == self.epochs[-1]["epoch"]
 
     @property
     def known(self) -> tuple[int, int, int, int]:
-        """After the last epoch: how many images of train are right, of how many, and the same of validation."""
+        """After the last epoch: how many images of train are right, out of how many, and the same for validation."""
         if self.has_end:
-            return tuple(self.end[name] for name in _COUNTS)
-        return tuple(
-            count
-            for _, side in self._sides()
-            for count in (int(side.correct_now.sum()) if len(side.loss) else 0, len(side.labels))
-        )
+            right, n, val_right, val_n = (self.end[name] for name in _COUNTS)
+            return right, n, val_right, val_n
+        right, val_right = (int(side.correct_now.sum()) if len(side.loss) else 0 for side in (self.probe, self.val))
+        return right, len(self.probe.labels), val_right, len(self.val.labels)
 
     @property
     def gap(self) -> tuple[float, float, float]:
@@ -156,20 +160,21 @@ class Signals:
         return right / n - val_right / val_n, *newcombe_interval(right, n, val_right, val_n)
 
     def cut(self, epoch: int) -> None:
-        """Forgets what came after an epoch, after which the training goes on."""
+        """Forgets what came after an epoch, from which the training resumes."""
         self.epochs = [row for row in self.epochs if row["epoch"] <= epoch]
         self.network = [look for look in self.network if look["epoch"] <= epoch]
         self.end = {}
         self.about.pop("kept_epoch", None)
-        self.probe.cut(len(self.epochs)), self.val.cut(len(self.epochs))
+        for _, side in self._sides():
+            side.cut(len(self.epochs))
 
     def to_dict(self) -> dict[str, Any]:
-        """Returns all as numbers, text, arrays, lists and dictionaries."""
+        """Returns everything as numbers, text, arrays, lists and dictionaries."""
         sides = {name: {part.name: getattr(side, part.name) for part in fields(Side)} for name, side in self._sides()}
         return {"about": self.about, "epochs": self.epochs, "network": self.network, "end": self.end, **sides}
 
     def to_state(self) -> dict[str, Any]:
-        """Returns the same, with what grows epoch by epoch as `Growing`: for a callback's `get_state`."""
+        """Returns the same, with what grows each epoch as `Growing`: for a callback's `get_state`."""
         state = self.to_dict()
         for name in _SIDES:
             state[name] |= {
@@ -179,25 +184,24 @@ class Signals:
 
     @classmethod
     def from_dict(cls, values: dict[str, Any]) -> "Signals":
-        """Makes them of what `to_dict` gave, as it is read back."""
-        sides = {name: Side(**values[name]) for name in _SIDES}
-        lists = {name: list(values[name]) for name in ("epochs", "network")}
+        """Makes signals from what `to_dict` returned, as it is read back."""
+        probe, val = (Side(**values[name]) for name in _SIDES)
+        epochs, network = (list(values[name]) for name in ("epochs", "network"))
         if not isinstance(values["about"], dict):
             raise ValueError("about is no dictionary")
         for words in ("val_items", "val_groups"):
-            names = values["about"].get(words, [])  # an earlier version kept none
+            names = values["about"].get(words, [])  # earlier versions stored none
             if not isinstance(names, list) or not all(isinstance(name, str) for name in names):
                 raise ValueError(f"{words} are no names")
         if not isinstance(values["about"].get("kept_epoch", 0), int) or not _are_inputs(
             values["about"].get("inputs", {})
         ):
             raise ValueError("kept_epoch is no number, or inputs are none")
-        return cls(
-            values["about"], **sides, **lists, end=_check_end(values.get("end", {}), values["about"], sides["val"])
-        )
+        end = _check_end(values.get("end", {}), values["about"], val)
+        return cls(values["about"], probe, val, epochs, network, end)
 
     def check(self) -> None:
-        """Raises ValueError where the arrays are not of these epochs, images and classes: a file may come from a stranger."""
+        """Raises ValueError if the arrays do not fit these epochs, images and classes: a file may come from a stranger."""
         classes, rows = self.about["num_classes"], len(self.epochs)
         for name, side in self._sides():
             n = len(side.labels)
@@ -214,9 +218,9 @@ class Signals:
         return [(name, getattr(self, name)) for name in _SIDES]
 
     def save(self, file: str | Path) -> None:
-        """Writes them to an `.npz` file, whole or not at all."""
+        """Writes them to an `.npz` file, completely or not at all."""
         text = {"about": self.about, "epochs": self.epochs, "network": self.network, "end": self.end}
-        arrays = {"text": np.frombuffer(json.dumps(text).encode(), np.uint8)}
+        arrays: dict[str, Any] = {"text": np.frombuffer(json.dumps(text).encode(), np.uint8)}
         for name, side in self._sides():
             arrays |= {f"{name}_{part.name}": getattr(side, part.name) for part in fields(Side)}
         with replacing(Path(file)) as temporary, temporary.open("wb") as opened:
@@ -264,14 +268,14 @@ def count_pairs(labels: np.ndarray, predicted: np.ndarray) -> np.ndarray:
     return np.column_stack([pairs, counts])
 
 
-def _check_end(end: dict[str, Any], about: dict[str, Any], val: Side) -> dict[str, int]:
-    """The counts, if they can be: a file may come from a stranger."""
+def _check_end(end: dict[str, Any], about: dict[str, Any], val: Side) -> dict[str, Any]:
+    """The counts, if they are possible: a file may come from a stranger."""
     if not end:
         return {}
     counts = {name: int(end[name]) for name in ("epoch", *_COUNTS)}
     pairs = {
         name: end[name] for name in (f"{side}_confusion" for side in _SIDES) if name in end
-    }  # earlier versions kept none
+    }  # earlier versions stored none
     for name, of_side in pairs.items():
         rows = np.array(of_side, int).reshape(-1, 3)
         images = counts[name.replace("confusion", "images")]

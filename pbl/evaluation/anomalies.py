@@ -1,6 +1,6 @@
-"""How well scores tell anomalies from normal images: areas with intervals, a threshold that keeps its promise, baselines.
+"""How well scores separate anomalies from normal images: areas with intervals, a threshold with a guaranteed false alarm rate, baselines.
 
-An anomaly's score is high. NumPy, SciPy and scikit-learn; no network.
+An anomaly has a high score. Needs NumPy, SciPy and scikit-learn; no network.
 """
 
 from collections.abc import Sequence
@@ -13,14 +13,14 @@ from pbl.evaluation.metrics import GROUPS, Ranking
 from pbl.statistics import newcombe_auc_interval
 
 Score = Literal["mean", "max_patch"]
-MOST_FITTED = 5_000  # normal training images that the baselines see: nearest neighbours of more would take minutes
-LONGEST_SIDE = 64  # pixels that they see of an image, at most; larger ones are averaged
+MOST_FITTED = 5_000  # normal training images that the baselines use: nearest neighbours among more would take minutes
+LONGEST_SIDE = 64  # pixels of an image's side that they use at most; larger images are averaged
 NEIGHBOURS = 5
-COMPONENTS = 32  # of PCA, where the code's size is not known
+COMPONENTS = 32  # number of PCA's components if the code's size is not known
 
 
 class Interval(NamedTuple):
-    """A value with its 95% interval; `low` and `high` are None where so few images allow none."""
+    """A value with its 95% interval; `low` and `high` are None if there are too few images for an interval."""
 
     value: float | None
     low: float | None = None
@@ -28,7 +28,7 @@ class Interval(NamedTuple):
 
 
 def find_patch_side(height: int, width: int) -> int:
-    """Side of the patch of `max_patch` in pixels: a 14th of the image's shorter side, odd, at least 3."""
+    """Side in pixels of the patch of `max_patch`: a 14th of the image's shorter side, odd, at least 3."""
     return max(3, min(height, width) // 14 // 2 * 2 + 1)
 
 
@@ -38,11 +38,11 @@ def map_errors(images: np.ndarray, reconstructions: np.ndarray, score: Score = "
     Args:
         images: `uint8` or float `[n, height, width, channels]`, 0 to 255.
         reconstructions: The same shape.
-        score: "max_patch": smoothed, each pixel the mean of the patch around it (`find_patch_side`), since a single bright pixel
+        score: with "max_patch" errors are smoothed: each pixel is the mean of the patch around it (`find_patch_side`), since a single bright pixel
             is noise and a defect has an extent.
 
     Returns:
-        `float32 [n, height, width]`: squared error on the scale from 0 to 1, the mean of the channels.
+        `float32 [n, height, width]`: squared error of pixels on the scale from 0 to 1, averaged over the channels.
     """
     from scipy.ndimage import uniform_filter
 
@@ -55,7 +55,7 @@ def map_errors(images: np.ndarray, reconstructions: np.ndarray, score: Score = "
 
 
 def score_errors(errors: np.ndarray, score: Score = "mean") -> np.ndarray:
-    """Returns one score an image, `float32 [n]`, of `map_errors`: the mean of all pixels, or the largest smoothed patch."""
+    """Returns one score for each image, `float32 [n]`, from `map_errors`: the mean of all pixels, or the largest smoothed patch."""
     return errors.mean(axis=(1, 2)) if score == "mean" else errors.max(axis=(1, 2))
 
 
@@ -63,12 +63,12 @@ class Promise(NamedTuple):
     """A threshold that few normal images exceed.
 
     Attributes:
-        threshold: An image whose score is above it is called an anomaly; infinite where the normal images are too few.
+        threshold: An image whose score is above it is called an anomaly; infinite if there are too few normal images.
         asked: The share of normal images that may be called anomalies.
-        kept: That share in the mean over all such thresholds, at most `asked`.
+        kept: The expected share, as a mean over all such thresholds; at most `asked`.
         low, high: 95% interval of the share among all normal images, for this one threshold.
-        images: How many normal images chose it.
-        rank: It is the score of this place among them, 1 the smallest.
+        images: How many normal images it was chosen from.
+        rank: The threshold is the score at this place among them, 1 the smallest.
     """
 
     threshold: float
@@ -80,7 +80,7 @@ class Promise(NamedTuple):
     rank: int
 
     def predict_found(self, images: int) -> tuple[float, float]:
-        """Returns the 95% interval of the share of so many other normal images that are called anomalies."""
+        """Returns the 95% interval of the share of `images` other normal images that are called anomalies."""
         from scipy.stats import betabinom
 
         if self.rank > self.images:
@@ -92,8 +92,8 @@ class Promise(NamedTuple):
 def choose_threshold(scores: np.ndarray, false_alarms: float = 0.05) -> Promise:
     """Chooses the threshold from the scores of normal images that the network was not trained on.
 
-    It is the score at place ceil((n + 1)(1 - false_alarms)): the mean share of other normal images above it is then at most
-    `false_alarms`, whatever the scores' distribution (a conformal quantile). The share of one threshold varies about that: it has
+    The threshold is the score at place ceil((n + 1)(1 - false_alarms)): the mean share of other normal images above it is then at most
+    `false_alarms`, whatever the scores' distribution (a conformal quantile). The share of a single threshold varies around this: it has
     the distribution Beta(n + 1 - place, place).
 
     Args:
@@ -107,7 +107,7 @@ def choose_threshold(scores: np.ndarray, false_alarms: float = 0.05) -> Promise:
 
     n = len(scores)
     rank = int(np.ceil((n + 1) * (1 - false_alarms) - 1e-9))
-    if rank > n:  # fewer than 1 / false_alarms - 1
+    if rank > n:  # fewer images than 1 / false_alarms - 1
         return Promise(np.inf, false_alarms, 0.0, 0.0, 0.0, n, rank)
     share = beta(n + 1 - rank, rank)
     threshold = float(np.partition(scores, rank - 1)[rank - 1])
@@ -117,12 +117,12 @@ def choose_threshold(scores: np.ndarray, false_alarms: float = 0.05) -> Promise:
 
 
 def measure_areas(is_anomaly: np.ndarray, scores: Sequence[np.ndarray], groups: Sequence[str] | None = None) -> "Areas":
-    """Computes areas under the curves of several scores of the same images, and of them without a part of the images at a time.
+    """Computes areas under the curves of several scores of the same images, also with one part of the images left out at a time.
 
     Args:
         is_anomaly: `bool [n]`.
         scores: `float [n]` each.
-        groups: A word for each image: images of one group are left out together, since they are alike.
+        groups: A group name for each image: images of one group are left out together, since they are alike.
 
     Raises:
         ValueError: All images are anomalies, or none.
@@ -154,10 +154,10 @@ class Areas:
         self.images = n
 
     def interval(self, score: int, area: int = 0) -> Interval:
-        """Value and 95% interval of an area (0: AUROC, 1: average precision) of a score.
+        """Value and 95% interval of an area (0: AUROC, 1: average precision) for a score.
 
-        AUROC: `newcombe_auc_interval`; with groups, and average precision: by leaving out parts, on the logit scale, as
-        `pbl.evaluation.metrics.compute_jackknife_intervals`, with Student's t in place of 1.96.
+        AUROC: `newcombe_auc_interval`. AUROC with groups, and average precision: by leaving out parts, on the logit scale, as in
+        `pbl.evaluation.metrics.compute_jackknife_intervals`, with Student's t instead of 1.96.
         """
         value, many = self.values[score, area], self.images**2
         if area == 0 and not self.has_groups:
@@ -165,7 +165,7 @@ class Areas:
 
         def to_scale(
             share: np.ndarray,
-        ) -> np.ndarray:  # half a pair of images on either side, so that no end is infinite
+        ) -> np.ndarray:  # half a pair of images is added on either side, so that no end is infinite
             return np.log((many * share + 0.5) / (many - many * share + 0.5))
 
         ends = self._reach(to_scale(value), to_scale(self.without[score, area]))
@@ -175,16 +175,18 @@ class Areas:
         return Interval(float(value), float(min(max(low, 0), value)), float(max(min(high, 1), value)))
 
     def difference(self, one: int, other: int, area: int = 0) -> Interval:
-        """An area of one score minus that of another, paired over the images, and its 95% interval."""
+        """The difference of an area between two scores (first minus second), paired over the images, with its 95% interval."""
         value = self.values[one, area] - self.values[other, area]
         ends = self._reach(value, self.without[one, area] - self.without[other, area])
         return Interval(float(value)) if ends is None else Interval(float(value), *map(float, ends))
 
-    def _reach(self, value: float, without: np.ndarray) -> np.ndarray | None:
+    def _reach(self, value: float | np.ndarray, without: np.ndarray) -> np.ndarray | None:
         from scipy.stats import t
 
         without, g = without[np.isfinite(without)], self.parts
-        if len(without) < g or g < 3 or np.ptp(without) < 1e-12:  # what no image changes says nothing of others
+        if (
+            len(without) < g or g < 3 or np.ptp(without) < 1e-12
+        ):  # if no image changes the value, nothing can be said about other images
             return None
         centre = value - (g - 1) * (without.mean() - value)
         error = np.sqrt((g - 1) / g * np.square(without - without.mean()).sum())
@@ -195,11 +197,11 @@ BASELINES = tuple(BASELINE_NAMES)
 
 
 class Baselines:
-    """What needs no network: PCA, nearest neighbours in two ways, the distance to the mean image, the mean brightness.
+    """Scores that need no network: PCA, nearest neighbours in two ways, the distance to the mean image, the mean brightness.
 
     Args:
         normal: Normal training images, `uint8 [n, height, width, channels]`; at most `MOST_FITTED` are used, chosen by seed 0.
-        components: Of PCA, at most: as many as the code has numbers.
+        components: Of PCA, at most; as many as the code has numbers.
     """
 
     def __init__(self, normal: np.ndarray, components: int = COMPONENTS):
@@ -216,11 +218,11 @@ class Baselines:
         self.nearest = NearestNeighbors(n_neighbors=1, algorithm="brute").fit(_even_out(known))
 
     def score(self, images: np.ndarray) -> dict[str, np.ndarray]:
-        """Returns the scores of images `[n, height, width, channels]`, by the names in `BASELINES`, `float [n]` each.
+        """Returns the scores of images `[n, height, width, channels]`, by the names in `BASELINES`, each `float [n]`.
 
         "pca": squared error of the reconstruction from the components. "nearest_neighbours": mean distance to the 5 nearest normal
-        training images. "nearest_evened": distance to the nearest one where each image has mean 0 and deviation 1, so that exposure
-        does not count: near 0 where the very place was trained on. "mean_image": squared distance to their mean. "brightness": the mean of the pixels.
+        training images. "nearest_evened": distance to the nearest one after each image was scaled to mean 0 and deviation 1, so that exposure
+        does not count: near 0 if the same place was trained on. "mean_image": squared distance to their mean. "brightness": the mean of the pixels.
         """
         pixels = _flatten(images)
         back = self.pca.inverse_transform(self.pca.transform(pixels))
@@ -236,13 +238,13 @@ class Baselines:
 
 
 def _even_out(pixels: np.ndarray) -> np.ndarray:
-    """Each row with mean 0 and deviation 1."""
+    """Scales each row to mean 0 and deviation 1."""
     centred = pixels - pixels.mean(axis=1, keepdims=True)
     return centred / (centred.std(axis=1, keepdims=True) + 1e-6)
 
 
 def _flatten(images: np.ndarray) -> np.ndarray:
-    """Pixels on the scale from 0 to 1, `float32 [n, pixels]`; of large images the mean of blocks."""
+    """Pixels on the scale from 0 to 1, `float32 [n, pixels]`; large images are averaged over blocks."""
     n, height, width, channels = images.shape
     block = -(-max(height, width) // LONGEST_SIDE)
     if block > 1:
@@ -257,13 +259,13 @@ def judge_pixels(errors: np.ndarray, masks: np.ndarray, most: float = 0.3) -> di
 
     Args:
         errors: `float [n, height, width]`, of anomalies and normal images.
-        masks: `bool [n, height, width]`, true where the defect is; all false of a normal image.
-        most: PRO looks at thresholds that call at most this share of the normal pixels defects.
+        masks: `bool [n, height, width]`, true where the defect is; all false for a normal image.
+        most: PRO considers thresholds that call at most this share of the normal pixels defects.
 
     Returns:
-        `pixel_roc_auc`: AUROC over all pixels of all images, to which large defects add most. `pro`: mean share of each connected
-        region that is found, over the share of normal pixels called defects, up to `most`, as a share of the area: each region
-        counts alike. None where there is no defect, or nothing else.
+        `pixel_roc_auc`: AUROC over all pixels of all images, to which large defects contribute most. `pro`: area under the curve of the mean
+        share of each connected region that is found, against the share of normal pixels called defects, from 0 to `most`, divided by `most`: each region
+        counts the same. None if there is no defect, or nothing else.
 
     Source: P. Bergmann et al. (2020), CVPR, 4183-4192, section 4.2 (PRO, .3).
     """
@@ -280,13 +282,15 @@ def judge_pixels(errors: np.ndarray, masks: np.ndarray, most: float = 0.3) -> di
     order = np.argsort(-errors, axis=None, kind="stable")
     region, sorted_errors = regions.ravel()[order], errors.ravel()[order]
     sizes = np.bincount(region, minlength=count + 1)
-    share = np.concatenate([[0.0], 1.0 / sizes[1:]])[region] / count  # what a pixel adds to the mean over regions
-    last = np.flatnonzero(np.diff(sorted_errors, append=-np.inf))  # equal errors are called together
+    share = np.concatenate([[0.0], 1.0 / sizes[1:]])[region] / count  # what one pixel adds to the mean over regions
+    last = np.flatnonzero(
+        np.diff(sorted_errors, append=-np.inf)
+    )  # pixels with equal errors are called defects together
     overlap = np.concatenate([[0.0], share.cumsum()[last]])
     called = np.concatenate([[0.0], (region == 0).cumsum()[last] / sizes[0]])
     inside = called <= most
     x, y = called[inside], overlap[inside]
-    if not inside.all():  # up to the very end of the part that is looked at
+    if not inside.all():  # interpolates up to the end of the considered part
         x, y = np.append(x, most), np.append(y, np.interp(most, called, overlap))
     return {
         "pixel_roc_auc": float(roc_auc_score(masks.ravel(), errors.ravel())),

@@ -1,4 +1,4 @@
-"""The figures of anomaly detection: scores with the threshold, what is given back, the ROC curve, kinds beside baselines."""
+"""The figures of anomaly detection: scores with the threshold, reconstructions, the ROC curve, kinds of anomalies next to baselines."""
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
@@ -28,9 +28,9 @@ from pbl.reports.drawing import (
 )
 
 SHOWN = 8  # most and least anomalous images
-DRAWS = 300  # of the images, for the band of the ROC curve
+DRAWS = 300  # bootstrap draws of the images, for the band of the ROC curve
 GRID = np.linspace(0, 1, 201)
-MOST_KINDS = 12  # of anomalies that have a colour of their own
+MOST_KINDS = 12  # kinds of anomalies with a colour of their own
 
 
 def draw_anomalies(
@@ -49,15 +49,15 @@ def draw_anomalies(
     """Draws the figures of an evaluation, one after another.
 
     Args:
-        run, split: Of the heading.
+        run, split: For the heading.
         metrics: What `pbl.tasks.anomaly.judge` found.
         images: The images, `pbl.data.Images`.
         scores, normal: `float [n]` and `bool [n]`.
         by_baseline: Scores of the baselines.
-        threshold: Or None.
-        reconstruct: From numbers of images to what the network gives for them, `float32 [n, height, width, channels]`.
+        threshold: The threshold, or None.
+        reconstruct: From indices of images to the network's reconstructions, `float32 [n, height, width, channels]`.
         score: "mean" or "max_patch".
-        all_figures: False: only the scores and what is given back.
+        all_figures: If false, only the scores and the reconstructions.
 
     Yields:
         Name and figure.
@@ -81,12 +81,12 @@ def draw_anomalies(
 
 
 def plot_scores(scores: np.ndarray, normal: np.ndarray, threshold: float | None, title: str) -> Figure:
-    """Draws how the scores of normal images and of anomalies are spread, each as a share of its own images.
+    """Draws the distributions of the scores of normal images and of anomalies, each as a share of its own images.
 
     Args:
         scores: `float [n]`, above 0.
         normal: `bool [n]`.
-        threshold: Drawn where it is finite.
+        threshold: Drawn if it is finite.
         title: The heading.
     """
     figure = Figure(figsize=(7, 4), layout="constrained")
@@ -122,7 +122,7 @@ def plot_reconstructions(
     score: str,
     title: str,
 ) -> Figure:
-    """Draws the most and the least anomalous images, what the network gives for them, and the difference, all on one scale.
+    """Draws the most and the least anomalous images, their reconstructions, and the difference, all on one scale.
 
     Args:
         images, scores, normal, reconstruct, score: As for `draw_anomalies`.
@@ -167,7 +167,7 @@ GAP = 1  # pixels between images
 
 
 def _tile(rows: Sequence[np.ndarray]) -> np.ndarray:
-    """Puts rows of images `uint8 [n, height, width, 1 or 3]` below each other, on white: one picture draws faster than many."""
+    """Puts rows of images `uint8 [n, height, width, 1 or 3]` below each other, on white: one picture is drawn faster than many."""
     tiled = []
     for row in rows:
         colour = np.repeat(row, 3, axis=-1) if row.shape[-1] == 1 else row
@@ -177,12 +177,12 @@ def _tile(rows: Sequence[np.ndarray]) -> np.ndarray:
 
 
 def plot_map(image: np.ndarray, given: np.ndarray, errors: np.ndarray, most: float) -> Figure:
-    """Draws an image, what the network gives for it, and the squared error of its pixels.
+    """Draws an image, its reconstruction, and the squared error of its pixels.
 
     Args:
         image, given: `[height, width, channels]`, 0 to 255.
         errors: `float [height, width]`.
-        most: The error that is drawn brightest.
+        most: The error that gets the brightest colour.
     """
     figure = Figure(figsize=(7.2, 2.6), layout="constrained")
     panels = figure.subplots(1, 3)
@@ -210,8 +210,8 @@ def plot_roc_band(
     Args:
         is_anomaly: `bool [n]`.
         scores, baseline: `float [n]`.
-        name: Of the baseline.
-        threshold: Its place is marked.
+        name: The baseline's name.
+        threshold: Its position is marked.
         title: The heading.
     """
     random = np.random.default_rng(0)
@@ -243,7 +243,7 @@ def plot_roc_band(
 
 
 def _found_by_alarms(is_anomaly: np.ndarray, scores: np.ndarray, counts: np.ndarray) -> np.ndarray:
-    """Share of the anomalies found at each share of false alarms in `GRID`, of samples `counts [draws, n]`."""
+    """Share of the anomalies found at each false alarm rate in `GRID`, for samples `counts [draws, n]`."""
     ranking = Ranking(is_anomaly, scores)
     ranked = counts[:, ranking.order]
     found = np.add.reduceat(ranked * ranking.is_positive, ranking.starts, axis=1).cumsum(axis=1)
@@ -258,10 +258,10 @@ def _found_by_alarms(is_anomaly: np.ndarray, scores: np.ndarray, counts: np.ndar
 
 
 def plot_kinds(metrics: Mapping[str, Any], title: str) -> Figure:
-    """Draws the AUROC of each kind of anomaly, of all, and of the baselines, with their intervals.
+    """Draws the AUROC of each kind of anomaly, of all together, and of the baselines, with their intervals.
 
     Args:
-        metrics: `kinds`, `baselines`, `metrics` and `intervals`, as `pbl.tasks.anomaly.judge` gives them.
+        metrics: `kinds`, `baselines`, `metrics` and `intervals`, as `pbl.tasks.anomaly.judge` returns them.
         title: The heading.
     """
     kinds = sorted((kind for kind in metrics["kinds"] if kind["roc_auc"] is not None), key=lambda kind: kind["roc_auc"])
@@ -300,14 +300,14 @@ def _plot_rows(axes: Any, rows: Sequence[tuple[str, float, float | None, float |
 def plot_codes(
     pixels: np.ndarray, codes: np.ndarray, kinds: Sequence[str], normal: np.ndarray, names: Sequence[str], title: str
 ) -> Figure:
-    """Draws where images lie by two numbers: normal ones and each kind of anomaly, and some of the images themselves.
+    """Draws images at the position of two numbers: normal ones and each kind of anomaly, and some of the images themselves.
 
     Args:
         pixels: `uint8 [n, height, width, 1 or 3]`.
         codes: `float [n, 2]`.
         kinds: The class of each image.
         normal: `bool [n]`.
-        names: Of the two numbers, for the axes.
+        names: Names of the two numbers, for the axes.
         title: The heading.
     """
     figure = Figure(figsize=(8, 6.4), layout="constrained")
@@ -328,7 +328,7 @@ def plot_codes(
     span = np.maximum(np.ptp(codes, axis=0), 1e-9)
     free = np.ones(len(codes), bool)
     from_outside = np.argsort(-np.abs(codes - codes.mean(axis=0)).sum(axis=1))
-    for at in from_outside:  # none upon another
+    for at in from_outside:  # images do not overlap
         if free[at]:
             free &= (np.abs(codes - codes[at]) / span).max(axis=1) > 0.07
             _show_at(axes, pixels[at], codes[at], BLUE if normal[at] else ORANGE)

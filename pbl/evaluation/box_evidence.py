@@ -1,4 +1,4 @@
-"""What is measured of a network that finds boxes: on the images that are judged, on training images, and of finders that need no network."""
+"""What is measured for a network that finds boxes: on the judged images, on training images, and for baselines without a network."""
 
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
@@ -25,14 +25,14 @@ MOST_TRAINING = 500  # training images that are looked at
 
 @dataclass(frozen=True)
 class Measured:
-    """What a network's boxes are worth.
+    """How good a network's boxes are.
 
     Attributes:
-        numbers: What `metrics_<split>.json` holds of it: `images`, `boxes` (see `judge_matches`), `threshold`, `without_network`, `difference`,
+        numbers: The part of `metrics_<split>.json`: `images`, `boxes` (see `judge_matches`), `threshold`, `without_network`, `difference`,
             `training`, `leak`.
         found: `float32 [n, 100, 6]`.
-        matches: With the true boxes.
-        values: What each image, or group, adds to mAP50; see `split_map`.
+        matches: How they match the true boxes.
+        values: What each image, or group, contributes to mAP50; see `split_map`.
     """
 
     numbers: dict[str, Any]
@@ -54,15 +54,15 @@ def measure_boxes(
 
     Args:
         model: Gives boxes by `predict`.
-        data: The `Data` that the images are of.
+        data: The `Data` to which the images belong.
         images: The images.
         findings: What the data doctor found.
-        is_validation: Whether these are the run's own validation images: they choose the threshold.
-        groups: A word for each image; see `pbl.evaluation.mask_evidence.name_groups`.
-        threshold: Else what validation chose; None where it chose none.
+        is_validation: Whether these are the run's own validation images: then the threshold is chosen on them.
+        groups: A group name for each image; see `pbl.evaluation.mask_evidence.name_groups`.
+        threshold: Otherwise the threshold chosen on validation; None if there is none.
 
     Returns:
-        None where the outputs are not all numbers.
+        What was measured; None if the outputs are not all numbers.
     """
     found = predict_outputs(model, images.pixels)
     if not np.isfinite(found).all():
@@ -88,7 +88,7 @@ def measure_boxes(
 def _compare_baselines(
     data: Any, images: Any, values: np.ndarray, groups: Sequence[str] | None
 ) -> tuple[list[dict[str, Any]], dict[str, Any] | None]:
-    """mAP50 of what needs no network, and the network's difference from the best of it on the same images, Student's 95% interval."""
+    """mAP50 of the baselines without a network, and the network's difference from the best of them on the same images, with Student's 95% interval."""
     made = make_baselines(data.images("train").boxes, data.input_shape[:2], len(images.names), data.num_classes)
     theirs = {name: split_map(match(images.boxes, found, data.num_classes), groups) for name, found in made.items()}
     baselines = [{"name": name, "map50": float(of.mean()) if len(of) else None} for name, of in theirs.items()]
@@ -99,7 +99,7 @@ def _compare_baselines(
 
 
 def _measure_training(model: keras.Model, data: Any, judged: Mapping[str, Any]) -> dict[str, Any]:
-    """mAP50 on training images, as they are, and how much more that is than on validation images (95% interval: they are other images)."""
+    """mAP50 on training images, not augmented, and how much higher it is than on validation images (95% interval for two sets of images)."""
     train = data.sample("train", MOST_TRAINING)
     theirs, _ = judge_boxes(train.boxes, predict_outputs(model, train.pixels), data.class_names, None)
     gap = None

@@ -1,19 +1,19 @@
-"""Whether a model is right as often as it says: calibration error, and the temperature that mends it."""
+"""Whether a model is right as often as it says: calibration error, and the temperature that corrects it."""
 
 import numpy as np
 
 BINS = 15  # as Guo et al. 2017
-TEMPERATURES = (0.05, 20.0)  # the lowest and the highest that are searched
+TEMPERATURES = (0.05, 20.0)  # the range that is searched
 
 
 def find_bins(confidence: np.ndarray, bins: int = BINS) -> np.ndarray:
-    """Parts confidences into bins of equally many images; equal confidences share a bin.
+    """Divides confidences into bins with equally many images; equal confidences share a bin.
 
-    Bins of equal width, as in Guo et al. 2017, leave most of them nearly empty, since a trained network is mostly sure.
+    With bins of equal width, as in Guo et al. 2017, most of them are nearly empty, since a trained network is mostly sure.
 
     Args:
         confidence: `float [n]`, the probability of the predicted class.
-        bins: How many at most.
+        bins: Number of bins, at most.
 
     Returns:
         `int [n]`, the bin of each image, from 0.
@@ -28,15 +28,15 @@ def find_bins(confidence: np.ndarray, bins: int = BINS) -> np.ndarray:
 def compute_calibration_error(
     confidence: np.ndarray, correct: np.ndarray, bins: int = BINS
 ) -> tuple[float, float, float]:
-    """Expected calibration error (ECE), and what a perfectly calibrated model of the same confidences would show.
+    """Expected calibration error (ECE), and what a perfectly calibrated model with the same confidences would have.
 
-    The error is never 0 on a sample: even of a perfectly calibrated model a bin's accuracy differs from its confidence by
-    chance. So it is told beside that of 500 draws in which each image is right with exactly its confidence.
+    The error is never 0 on a sample: even for a perfectly calibrated model a bin's accuracy differs from its confidence by
+    chance. So it is reported together with the error of 500 draws in which each image is right with a probability of exactly its confidence.
 
     Args:
         confidence: `float [n]`, the probability of the predicted class, 0 to 1.
         correct: `bool [n]`, whether the predicted class is the true one.
-        bins: How many at most; see `find_bins`.
+        bins: Number of bins, at most; see `find_bins`.
 
     Returns:
         The error, its mean over the draws, and the value that 95% of them do not exceed; all from 0 to 1.
@@ -57,7 +57,7 @@ def compute_calibration_error(
 
 
 def fit_temperature(labels: np.ndarray, probabilities: np.ndarray) -> float:
-    """Finds the temperature that gives the lowest log loss: above 1 the model was too sure of itself.
+    """Finds the temperature that gives the lowest log loss: above 1 if the model was overconfident.
 
     Args:
         labels: `int [n]`, the true classes of images that were not trained on.
@@ -82,7 +82,7 @@ def fit_temperature(labels: np.ndarray, probabilities: np.ndarray) -> float:
 
 
 def apply_temperature(probabilities: np.ndarray, temperature: float) -> np.ndarray:
-    """Divides the logits by a temperature. No prediction changes, only how sure it is.
+    """Divides the logits by a temperature. No prediction changes, only its confidence.
 
     Args:
         probabilities: `float [n, classes]`.
@@ -97,7 +97,7 @@ def apply_temperature(probabilities: np.ndarray, temperature: float) -> np.ndarr
 
 
 def _log(probabilities: np.ndarray) -> np.ndarray:
-    # Of a probability that was rounded to 0 no logarithm can be taken; the smallest number that its type holds in full stands
-    # for it: 1.2e-38 in float32. A larger floor would take a model that is far too sure for less sure than it is.
+    # A probability that was rounded to 0 has no logarithm; the smallest normal number of its type is used
+    # instead: 1.2e-38 in float32. With a larger floor a strongly overconfident model would look less confident than it is.
     smallest = np.finfo(np.asarray(probabilities).dtype).tiny
     return np.log(np.maximum(np.asarray(probabilities, np.float64), smallest))

@@ -1,7 +1,7 @@
-"""What learned features are worth: a probe on few labels and on many, nearest neighbours, and pairs of images; beside simple controls.
+"""How good learned features are: probes with few labels and with many, nearest neighbours, and pairs of images; compared with simple controls.
 
-A number for the encoder alone says nothing: on MNIST the nearest neighbour in plain pixels beats it where all labels are there. So each
-number stands beside that of pixels and of the same network untrained. NumPy and scikit-learn alone.
+A number for the encoder alone says nothing: on MNIST the nearest neighbour in plain pixels beats it if all labels are there. So each
+number is shown next to that of pixels and of the untrained network. Needs NumPy and scikit-learn alone.
 """
 
 import hashlib
@@ -19,12 +19,12 @@ from pbl.statistics import (
     wilson_interval,
 )
 
-SHARES = (0.01, 0.05, 0.1, 1.0)  # of the training labels
-MOST_LABELS = 10_000  # that a probe learns from
-DRAWS = 3  # of the labelled images, where they are few
-FEW = 2_000  # labels; a probe on more is made once
-LENGTH = 10.0  # mean squared length of what a probe is given: with C = 1 about the best for MNIST's pixels, from 200 labels to 10,000
-MOST_PAIRED = 600  # images of which all pairs are looked at
+SHARES = (0.01, 0.05, 0.1, 1.0)  # shares of the training labels
+MOST_LABELS = 10_000  # labels that a probe learns from
+DRAWS = 3  # draws of the labelled images, if they are few
+FEW = 2_000  # labels; with more, a probe is trained once
+LENGTH = 10.0  # mean squared length of a probe's input: with C = 1 about the best for MNIST's pixels, with 200 to 10,000 labels
+MOST_PAIRED = 600  # images whose pairs are all looked at
 BOOTSTRAPS = 200
 FALSE_ACCEPTANCE = (0.01, 0.001)
 ARMS = ("encoder", "untrained", "pixels")
@@ -32,11 +32,11 @@ CONTROLS = (
     ("pixels", "probe"),
     ("pixels", "nearest"),
     ("untrained", "probe"),
-)  # with which the encoder's probe is compared
+)  # the encoder's probe is compared with these
 
 
 def measure_spread(embeddings: np.ndarray) -> float:
-    """Returns how far points on the unit sphere are apart: the root of their variance, 1 for all directions alike, 0 for one point.
+    """Returns how far apart points on the unit sphere are: the root of their variance, 1 for all directions alike, 0 for one point.
 
     Args:
         embeddings: `float [n, size]`, each of length 1.
@@ -45,20 +45,20 @@ def measure_spread(embeddings: np.ndarray) -> float:
 
 
 def scale_rows(features: np.ndarray) -> np.ndarray:
-    """Each row to length 1, `float32`; a row of zeros stays."""
+    """Scales each row to length 1, `float32`; a row of zeros stays."""
     features = features.reshape(len(features), -1).astype(np.float32)
     return features / np.maximum(np.linalg.norm(features, axis=1, keepdims=True), 1e-12)
 
 
 def find_nearest(rows: np.ndarray, among: np.ndarray, itself: bool = False) -> tuple[np.ndarray, np.ndarray]:
-    """Finds for each row the most similar other one by the cosine.
+    """Finds for each row the most similar other one by cosine.
 
     Args:
         rows, among: `float32 [n, size]` and `float32 [m, size]`, of length 1.
         itself: Whether both are the same images: then a row is not its own nearest.
 
     Returns:
-        Number and cosine, `int [n]` and `float32 [n]`.
+        Index and cosine of the nearest one, `int [n]` and `float32 [n]`.
     """
     number, cosine = np.empty(len(rows), int), np.empty(len(rows), np.float32)
     for start in range(0, len(rows), 1_000):
@@ -72,10 +72,10 @@ def find_nearest(rows: np.ndarray, among: np.ndarray, itself: bool = False) -> t
 
 
 class Probe:
-    """Logistic regression on features that stay as they are (scikit-learn's, with its C of 1).
+    """Logistic regression on fixed features (scikit-learn's, with its C of 1).
 
-    Features are centred and brought to one mean length by images that need no labels: so no scale, and no number of features, is at an
-    advantage.
+    Features are centred and scaled to one mean length; both are computed from images that need no labels. So neither scale nor number of
+    features gives an advantage.
 
     Args:
         features: `float [n, ...]`, of images with or without labels.
@@ -88,11 +88,11 @@ class Probe:
         self._scale = np.float32(np.sqrt(length / LENGTH)) if length > 0 else np.float32(1)
 
     def scale(self, features: np.ndarray) -> np.ndarray:
-        """Features as the regression takes them, `float32 [n, size]`."""
+        """Scales features for the regression, `float32 [n, size]`."""
         return (features.reshape(len(features), -1).astype(np.float32) - self._mean) / self._scale
 
     def predict(self, known: np.ndarray, labels: np.ndarray, unknown: np.ndarray) -> np.ndarray:
-        """Learns from features with labels, and returns the classes of others, `int [m]`; what it is given is scaled."""
+        """Learns from features with labels, and returns the classes of the others, `int [m]`; the features must be scaled."""
         from sklearn.exceptions import ConvergenceWarning
         from sklearn.linear_model import LogisticRegression
 
@@ -104,9 +104,9 @@ class Probe:
 
 
 def choose_labelled(hashes: Sequence[str], labels: np.ndarray, share: float, draw: int = 0) -> np.ndarray:
-    """Chooses the images whose labels are known: this share of each class, one at least; by content, so that it is the same everywhere.
+    """Chooses the images whose labels are known: this share of each class, at least one; by content, so that the choice is the same everywhere.
 
-    Of one `draw` a smaller share is part of a larger one. `bool [n]`.
+    With the same `draw` a smaller share is part of a larger one. Returns `bool [n]`.
     """
     order = np.array([hashlib.sha256(f"labels {draw} {content}".encode()).hexdigest() for content in hashes])
     chosen = np.zeros(len(labels), bool)
@@ -118,7 +118,7 @@ def choose_labelled(hashes: Sequence[str], labels: np.ndarray, share: float, dra
 
 
 def list_shares(images: int, kept: int, num_classes: int) -> list[float]:
-    """The shares of the training labels at which is probed: those that give every class two labels or more.
+    """The shares of the training labels at which probes are trained: those with at least two labels for every class on average.
 
     Args:
         images: Training images in all.
@@ -139,13 +139,13 @@ def judge_probes(
     """Probes features with few labels and with many, by logistic regression and by the nearest neighbour.
 
     Args:
-        arms: By the names in `ARMS` the features of training images and of those that are judged, `float [n, ...]` and `float [m, ...]`.
-        hashes, labels: Of the training images.
-        truth: `int [m]`: classes of the images that are judged.
+        arms: By the names in `ARMS`, the features of training images and of judged images, `float [n, ...]` and `float [m, ...]`.
+        hashes, labels: Those of the training images.
+        truth: `int [m]`, the classes of the judged images.
         images: Training images in all, of which these are a sample.
 
     Returns:
-        `levels`: for each number of labels the accuracy of each arm with its 95% interval, and the differences of the encoder's probe from
+        `levels`: for each number of labels, the accuracy of each arm with its 95% interval, and the differences of the encoder's probe from
         the controls, on the same images. And `by_level`: `float32 [m, levels]`, how often the encoder's probe was right on each image.
     """
     probes = {name: Probe(train) for name, (train, _) in arms.items()}
@@ -180,15 +180,15 @@ def judge_probes(
 
 
 def compare_arms(first: np.ndarray, second: np.ndarray) -> dict[str, float]:
-    """The difference in accuracy of two arms on the same images, first minus second, with its 95% interval.
+    """The difference in accuracy between two arms on the same images, first minus second, with its 95% interval.
 
-    Of several draws of the labels it is over draws and images (`crossed_interval`), of one over the images.
+    With several draws of the labels the interval is over draws and images (`crossed_interval`), with one draw over the images.
 
     Args:
         first, second: `bool [draws, n]`.
     """
     if len(first) > 1:
-        # Both learned from the same labels in each draw: what a draw does to both alike is no difference.
+        # Both learned from the same labels in each draw: what a draw does to both in the same way is not a difference.
         differences = first.astype(float) - second
         found = crossed_interval(summarise_seeds(differences), summarise_seeds(np.zeros_like(differences)))
         return {"value": found.difference, "low": found.low, "high": found.high, "p": found.p}
@@ -203,9 +203,9 @@ class Pairs(NamedTuple):
     """All pairs of some images, from the most to the least similar.
 
     Attributes:
-        cosine: `float32 [pairs]`, falling.
-        same: `bool [pairs]`: of one class, or one identity.
-        one, other: `int [pairs]`: classes of both.
+        cosine: `float32 [pairs]`, decreasing.
+        same: `bool [pairs]`: whether both are of one class, or one identity.
+        one, other: `int [pairs]`, the classes of both.
     """
 
     cosine: np.ndarray
@@ -215,7 +215,7 @@ class Pairs(NamedTuple):
 
 
 def make_pairs(features: np.ndarray, labels: np.ndarray) -> Pairs:
-    """Makes all pairs of some images: `float [n, ...]` and `int [n]`."""
+    """Makes all pairs of some images from features `float [n, ...]` and labels `int [n]`."""
     rows = scale_rows(features)
     at = np.triu_indices(len(rows), 1)
     cosine = (rows @ rows.T)[at]
@@ -225,15 +225,15 @@ def make_pairs(features: np.ndarray, labels: np.ndarray) -> Pairs:
 
 
 def _accept(pairs: Pairs, weights: np.ndarray | None = None) -> tuple[np.ndarray, np.ndarray]:
-    """Shares of different and of same pairs that are accepted from each cosine on, `float [pairs]` each.
+    """Shares of different pairs and of same pairs that are accepted down to each cosine, `float [pairs]` each.
 
     Args:
         pairs: The pairs.
-        weights: How often each class was drawn, `float [classes]`; all once unless given.
+        weights: How often each class was drawn, `float [classes]`; by default each once.
     """
     if weights is None:
         of = np.ones(len(pairs.same))
-    else:  # of a pair of two classes both must be drawn; of a class that is drawn twice each pair counts twice
+    else:  # for a pair of two classes both must be drawn; for a class that is drawn twice each pair counts twice
         of = np.where(pairs.same, weights[pairs.one], weights[pairs.one] * weights[pairs.other])
     same = np.cumsum(of * pairs.same)
     different = np.cumsum(of * ~pairs.same)
@@ -241,38 +241,40 @@ def _accept(pairs: Pairs, weights: np.ndarray | None = None) -> tuple[np.ndarray
 
 
 def _read_rates(false: np.ndarray, true: np.ndarray) -> dict[str, float]:
-    """The rates that are told: the equal error rate, and the true acceptance at each rate of false acceptance."""
-    at = int(np.argmax(false >= 1 - true))  # from here on more different pairs are accepted than same ones refused
+    """The rates that are reported: the equal error rate, and the true acceptance at each rate of false acceptance."""
+    at = int(np.argmax(false >= 1 - true))  # from here on more different pairs are accepted than same pairs refused
     before = max(at - 1, 0)
     equal = float((max(false[at], 1 - true[at]) + min(false[at], 1 - true[at])) / 2)
     equal = min(equal, float((false[before] + 1 - true[before]) / 2))
     rates = {"eer": equal}
     for share in FALSE_ACCEPTANCE:
-        allowed = np.searchsorted(false, share + 1e-12, side="right") - 1  # the last place where no more are accepted
+        allowed = (
+            np.searchsorted(false, share + 1e-12, side="right") - 1
+        )  # the last place where no more than this share is accepted
         rates[name_rate(share)] = float(true[allowed]) if allowed >= 0 else 0.0
     return rates
 
 
 def name_rate(share: float) -> str:
-    """`true_at_1` for 0.01, in percent of false acceptance; `true_at_01` for 0.001."""
+    """The rate's name: `true_at_1` for 0.01, in percent of false acceptance; `true_at_01` for 0.001."""
     return "true_at_" + f"{100 * share:g}".replace("0.", "0")
 
 
 def judge_pairs(
     pairs: Pairs, thresholds: Mapping[str, float] | None = None, samples: int = BOOTSTRAPS
 ) -> tuple[dict[str, Any], np.ndarray] | tuple[None, None]:
-    """Measures how well the cosine tells pairs of one class from pairs of two.
+    """Measures how well the cosine separates pairs of one class from pairs of two classes.
 
     Args:
         pairs: The pairs.
-        thresholds: Those that validation chose; chosen here unless given.
-        samples: Of the bootstrap.
+        thresholds: Those chosen on validation; by default chosen here.
+        samples: Number of bootstrap samples.
 
     Returns:
-        The equal error rate `eer`, the true acceptance at 1% and 0.1% false acceptance (None where there are too few different
+        The equal error rate `eer`, the true acceptance at 1% and 0.1% false acceptance (None if there are too few different
         pairs to see such a share), each with a 95% interval over the classes (bootstrap samples of them); `thresholds`: the cosine of
-        equal errors, and that of each false acceptance; `at_thresholds`: what these give on these pairs. And the equal error rate of each
-        bootstrap sample, which is the same sample for other features of the same images. None where there are no two kinds of pairs.
+        equal errors, and that of each false acceptance; `at_thresholds`: the results of these thresholds on these pairs. And the equal error rate of each
+        bootstrap sample, which is the same sample for other features of the same images. Both are None if there are not two kinds of pairs.
 
     Source: A. Jain, A. Ross, K. Nandakumar (2011), Introduction to biometrics, section 1.4; the interval resamples identities, since pairs
     that share one are not independent (R. M. Bolle, N. K. Ratha, S. Pankanti (2004), Error analysis of pattern recognition systems, CVIU 93).
@@ -318,20 +320,20 @@ def judge_pairs(
 
 
 def _find_threshold(pairs: Pairs, last: int) -> float:
-    """A cosine between the last pair that is accepted and the next one."""
+    """A cosine between the last accepted pair and the next one."""
     last = min(max(last, 0), len(pairs.cosine) - 1)
     after = pairs.cosine[min(last + 1, len(pairs.cosine) - 1)]
     return float((float(pairs.cosine[last]) + float(after)) / 2)
 
 
 def map_features(features: np.ndarray, way: str, seed: int = 0) -> np.ndarray:
-    """Brings features to two dimensions, `float [n, 2]`.
+    """Reduces features to two dimensions, `float [n, 2]`.
 
     Args:
-        features: `float [n, ...]`; of length 1 each, so that distances are those of the cosine.
+        features: `float [n, ...]`, each of length 1, so that distances agree with the cosine.
         way: "pca": the directions of the largest variance; "tsne": L. van der Maaten, G. Hinton (2008), JMLR 9: neighbours stay neighbours,
             and distances between groups mean little.
-        seed: Of t-SNE.
+        seed: Seed of t-SNE.
     """
     from sklearn.decomposition import PCA
     from sklearn.manifold import TSNE

@@ -33,7 +33,7 @@ ARM_NAMES = {
     ("augmented", "train"): "trained from scratch, same augmentation",
     ("tuned", "train"): "encoder, fine-tuned",
 }
-SHOWN = 8  # images beside their nearest
+SHOWN = 8  # images shown with their nearest ones
 NEAREST = 5
 MOST_MAPPED = 800  # images on a map
 MOST_COLOURS = 20
@@ -54,14 +54,14 @@ def draw_contrast(
     """Draws the figures of an evaluation, one after another.
 
     Args:
-        run, split: Of the heading.
+        run, split: For the heading.
         metrics: What `pbl.tasks.contrast.judge` found.
         features, labels: `float [n, size]` and `int [n]`.
         class_names: Name of class 0, 1, ...
         gallery: Images, `uint8 [s, height, width, channels]`, and their nearest training images, `uint8 [s, 5, height, width, channels]`; the
-            classes of both, `int [s]` and `int [s, 5]`. None where there are none.
-        pairs: All pairs of some images; None where there are none.
-        all_figures: False: only the probes, or the pairs.
+            classes of both, `int [s]` and `int [s, 5]`. None if there are none.
+        pairs: All pairs of some images; None if there are none.
+        all_figures: If false, only the probes, or the pairs.
 
     Yields:
         Name and figure.
@@ -116,7 +116,7 @@ def plot_probes(levels: Sequence[Mapping[str, Any]], title: str) -> Figure:
 
 
 def plot_pairs(pairs: Pairs, thresholds: Mapping[str, float], title: str) -> Figure:
-    """Draws how similar pairs of one class and of two are, and the thresholds."""
+    """Draws how similar pairs of one class and pairs of two classes are, and the thresholds."""
     figure = Figure(figsize=(6.5, 3.6), layout="constrained")
     axes = figure.subplots()
     edges = np.linspace(float(pairs.cosine.min()), max(float(pairs.cosine.max()), float(pairs.cosine.min()) + 1e-6), 61)
@@ -140,7 +140,7 @@ def plot_neighbours(
     class_names: Sequence[str],
     title: str,
 ) -> Figure:
-    """Draws images, and in the same row the training images whose features are nearest; a class that differs is bold."""
+    """Draws images, and in the same row the training images whose features are nearest; a different class is bold."""
     names = [literal(cut(name, 10)) for name in number_classes(class_names)]
     figure = plot_found(
         images, nearest, [names[label] for label in labels], [[names[label] for label in row] for row in theirs], title
@@ -154,12 +154,12 @@ def plot_neighbours(
 def plot_found(
     images: np.ndarray, found: np.ndarray, names: Sequence[str], captions: Sequence[Sequence[str]], title: str
 ) -> Figure:
-    """Draws images, and in the same row those that were found for them.
+    """Draws images, and in the same row the ones that were found for each.
 
     Args:
         images: `uint8 [n, height, width, channels]`.
-        found: Of each image some others, `uint8 [n, m, height, width, channels]`.
-        names, captions: What stands above them.
+        found: The images found for each, `uint8 [n, m, height, width, channels]`.
+        names, captions: The text above them.
         title: The heading.
     """
     rows, columns = found.shape[:2]
@@ -176,7 +176,7 @@ def plot_found(
 def plot_embeddings(
     features: np.ndarray, labels: np.ndarray, class_names: Sequence[str], title: str, ways: Sequence[str]
 ) -> Figure:
-    """Draws features in two dimensions, coloured by class: by "pca", "tsne" or both, side by side."""
+    """Draws features in two dimensions, coloured by class: by "pca", "tsne" or both, next to each other."""
     figure = Figure(figsize=(4.8 * len(ways) + 1.4, 4.6), layout="constrained")
     figure.suptitle(literal(title), fontsize=9)
     names = [literal(cut(name, 14)) for name in number_classes(class_names)]

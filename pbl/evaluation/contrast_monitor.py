@@ -1,4 +1,4 @@
-"""`ContrastMonitor`: what an encoder's features are worth after each epoch; `pbl.diagnosis.contrast` judges."""
+"""`ContrastMonitor`: how good an encoder's features are after each epoch; `pbl.diagnosis.contrast` judges."""
 
 import time
 from typing import Any
@@ -20,34 +20,39 @@ from pbl.models.calls import is_overridden
 from pbl.models.prediction import predict_outputs
 
 LABELLED, JUDGED = 1_000, 1_000  # training images with labels, and validation images
-MEASURED = 10  # times in a training, and after the first and the last epoch
+MEASURED = 10  # how often it measures in a training, besides the first and the last epoch
 
 
 class ContrastMonitor(EpochMonitor):
-    """Looks after each epoch at what the features of an encoder are worth.
+    """Measures after each epoch how good the features of an encoder are.
 
-    ```python
-    monitor = pbl.ContrastMonitor(data)
-    model.fit(data.train, validation_data=data.val, epochs=10, callbacks=[monitor])
-    ```
-
-    It stands first in the list: then the others see what it enters into `logs`: `val_probe` (the accuracy of a logistic regression on the
-    features of 1,000 training images, on at most 1,000 validation images; `val_probe_error` is its standard error, NaN where this epoch was
-    not measured), `val_nearest` (of the nearest neighbour among them) and `val_embedding_spread` (1: all directions; 0: all images at
-    one point). Of identities, whose classes validation does not share, `val_eer` in place of the first two: the equal error rate of pairs.
-    The loss does not say whether the features serve: it depends on the batch and the temperature. The training itself is not changed.
+    It comes first in the list: then the other callbacks see what it writes into `logs`: `val_probe` (the accuracy of a logistic regression on the
+    features of 1,000 training images, on at most 1,000 validation images; `val_probe_error` is its standard error, NaN if this epoch was
+    not measured), `val_nearest` (accuracy of the nearest neighbour among them) and `val_embedding_spread` (1: all directions; 0: all images at
+    one point). For identities, whose classes validation does not share, there is `val_eer` instead of the first two: the equal error rate of pairs.
+    The loss does not say whether the features are useful: it depends on the batch and the temperature. The training itself is not changed.
 
     Args:
         data: The data (`pbl.load_data` with `views=2`).
-        every: Measured after the first epoch, after every so many, and after the last; between, the newest values stand. A tenth of the
-            epochs unless given.
+        every: Measures after the first epoch, after every `every` epochs, and after the last; in between, the newest values are kept. By default a tenth
+            of the epochs.
 
     Attributes:
-        rows: What was measured: by epoch, from 1.
-        seconds: How long the measuring took so far.
+        rows: What was measured, by epoch from 1.
+        seconds: How long the measuring has taken so far.
 
     Raises:
-        InputError: The model is none that learns by contrast.
+        InputError: The model is not one that learns by contrast.
+
+    Example:
+        >>> import pbl
+        >>> data = pbl.load_data("digits", views=2)
+        >>> model = pbl.models.simclr(data.input_shape, data.num_classes, encoder="small_cnn", hidden=16, projection=8)
+        >>> model.compile(optimizer="adam")
+        >>> monitor = pbl.ContrastMonitor(data)
+        >>> history = model.fit(data.train, validation_data=data.val, epochs=1, verbose=0, callbacks=[monitor])
+        >>> 0 <= history.history["val_probe"][0] <= 1
+        True
     """
 
     def __init__(self, data: Any, *, every: int | None = None):
@@ -95,7 +100,7 @@ class ContrastMonitor(EpochMonitor):
 
 
 def embed(model: keras.Model, features: np.ndarray) -> np.ndarray:
-    """What the loss compares, for features that are known, each of length 1: `float32 [n, size]`; of a model without projection the features."""
+    """The vectors that the loss compares, computed from known features, each of length 1: `float32 [n, size]`; for a model without projection the features."""
     projection = getattr(model, "projection", None)
     if not isinstance(projection, keras.Model):
         return scale_rows(features)
@@ -103,7 +108,7 @@ def embed(model: keras.Model, features: np.ndarray) -> np.ndarray:
 
 
 def check_encoder(model: keras.Model, data: Any) -> None:
-    """Raises InputError unless a model has an encoder and a training step for two views, and gives features of images."""
+    """Raises InputError unless a model has an encoder and a training step for two views, and returns features of images."""
     told = "task=contrast: {model} {fault}. It takes model=simclr or supcon, or your own: a keras.Model with an encoder, a train_step for two views of each image ([batch, 2, height, width, channels]) and a call from images to features [batch, features]."
     if not isinstance(getattr(model, "encoder", None), keras.Model):
         raise InputError(told, model=model.name, fault=Sentence("has no encoder"))

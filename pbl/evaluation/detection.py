@@ -1,12 +1,12 @@
-"""What found boxes are worth: average precision as COCO has it, with its interval; and at a threshold, whether the count is right.
+"""How good found boxes are: average precision as in COCO, with its interval; and at a threshold, whether the count is right.
 
-Average precision goes through all thresholds, so it says how well boxes are ranked, and not what a user sees, who has one threshold: a
-network with .98 of it may count the objects of each fourth image wrongly. So both are told. The threshold is chosen on validation, and
-judged elsewhere. Boxes are matched once, within their image; all numbers, and all samples of images, are made of these
+Average precision goes through all thresholds. It says how well boxes are ranked, and not what a user sees, who has one threshold: a
+network with .98 of it may count the objects of every fourth image wrongly. So both are reported. The threshold is chosen on validation and
+judged on other images. Boxes are matched once, within their image; all numbers, and all samples of images, are computed from these
 matches.
 
-Boxes are `float32 [n, most, 5]`, rows `left, top, right, bottom, class` in pixels, class -1 where there is none; found ones
-`[n, found, 6]`, with the score behind.
+Boxes are `float32 [n, most, 5]`, rows `left, top, right, bottom, class` in pixels, class -1 if there is no box; found ones are
+`[n, found, 6]`, with the score last.
 """
 
 from collections.abc import Sequence
@@ -18,22 +18,22 @@ from pbl.errors import InputError
 from pbl.evaluation.segmentation import find_reach
 from pbl.statistics import wilson_interval
 
-LEVELS = np.linspace(0.5, 0.95, 10)  # IoU from which a box is right
-RECALLS = np.linspace(0, 1, 101)  # at which precision is read
+LEVELS = np.linspace(0.5, 0.95, 10)  # lowest IoU at which a box is right
+RECALLS = np.linspace(0, 1, 101)  # recalls at which precision is read
 MOST_FOUND = 100  # boxes of a class in an image; further ones, of lower score, are not looked at
-DRAWS = 200  # bootstrap samples, whose mean alone is taken
-CELLS = 8  # to the right and down: how finely a baseline knows where objects lie
-AT_ONCE = 2**22  # numbers of an array that are computed together
+DRAWS = 200  # bootstrap samples; only their mean is used
+CELLS = 8  # per row and per column: how finely a baseline knows where objects are
+AT_ONCE = 2**22  # elements of an array that are computed together
 
 
 class Matches(NamedTuple):
-    """Found boxes beside the true ones; of images in their order, and within an image by falling score.
+    """Found boxes matched with the true ones; images in their order, and within an image by decreasing score.
 
     Attributes:
-        image, kind, score: Of each found box: the number of its image, its class, `float64` its score. `[m]`
-        row: Its place among its image's found boxes, `[m]`.
+        image, kind, score: For each found box: the index of its image, its class, and its score as `float64`. `[m]`
+        row: Its index among its image's found boxes, `[m]`.
         right: `bool [m, 10]`: whether it has a true box of its own at each IoU of `LEVELS`.
-        partner: That true box at an IoU of .5, its place among the image's; -1 where it has none. `[m]`
+        partner: That true box at an IoU of .5, as its index among the image's; -1 if it has none. `[m]`
         truth: `int [n, classes]`: how many true boxes there are.
     """
 
@@ -47,13 +47,13 @@ class Matches(NamedTuple):
 
 
 def is_box(boxes: np.ndarray) -> np.ndarray:
-    """Returns which rows are boxes: of a class, and of true ones with an area. `bool [..., rows]`"""
+    """Returns which rows are boxes: they have a class, and true ones have an area. `bool [..., rows]`"""
     has_class = boxes[..., 4] >= 0
     return has_class if boxes.shape[-1] > 5 else has_class & (boxes[..., 2:4] > boxes[..., :2]).all(axis=-1)
 
 
 def compute_iou(one: np.ndarray, other: np.ndarray) -> np.ndarray:
-    """Computes how much boxes overlap: what both cover, by what either covers (Jaccard 1912).
+    """Computes how much boxes overlap: the area that both cover, divided by the area that either covers (Jaccard 1912).
 
     Args:
         one: `[..., m, 4 or more]`, in pixels.
@@ -71,10 +71,10 @@ def compute_iou(one: np.ndarray, other: np.ndarray) -> np.ndarray:
 
 
 def match(truth: np.ndarray, found: np.ndarray, num_classes: int) -> Matches:
-    """Gives found boxes true ones of their class, as COCO does (Lin et al. 2014, arXiv:1405.0312; pycocotools' `COCOeval`).
+    """Matches found boxes with true ones of their class, as COCO does (Lin et al. 2014, arXiv:1405.0312; pycocotools' `COCOeval`).
 
-    In each image, from the highest score on, a box takes the true box that it overlaps most among those that none has taken yet. Of boxes
-    with equal scores the first is first.
+    In each image, from the highest score down, a box takes the true box that it overlaps most among those not yet taken. Among boxes
+    with equal scores the first one comes first.
 
     Args:
         truth: `[n, most, 5]`.
@@ -82,7 +82,7 @@ def match(truth: np.ndarray, found: np.ndarray, num_classes: int) -> Matches:
         num_classes: How many classes there are.
 
     Raises:
-        InputError: What was found are not all numbers.
+        InputError: The found boxes are not all numbers.
     """
     if not np.isfinite(found).all():
         raise InputError("The model's outputs are not all numbers: its training diverged. Lower learning_rate.")
@@ -93,11 +93,13 @@ def match(truth: np.ndarray, found: np.ndarray, num_classes: int) -> Matches:
     kinds = np.where(is_box(truth), truth[..., 4], num_classes).astype(int)
     places = np.arange(len(truth))[:, None] * (num_classes + 1) + kinds
     counts = np.bincount(places.ravel(), minlength=len(truth) * (num_classes + 1)).reshape(len(truth), -1)
-    return Matches(*(np.concatenate(columns) for columns in zip(*parts, strict=True)), counts[:, :num_classes])
+    columns = (np.concatenate(of_all) for of_all in zip(*parts, strict=True))
+    image, kind, score, row, right, partner = columns
+    return Matches(image, kind, score, row, right, partner, counts[:, :num_classes])
 
 
 def _match_images(truth: np.ndarray, found: np.ndarray, num_classes: int) -> tuple[np.ndarray, ...]:
-    """The columns of `Matches` of some images, without their truth."""
+    """The columns of `Matches` for some images, without their truth."""
     n, most = truth.shape[:2]
     valid = is_box(found)
     order = np.argsort(np.where(valid, -found[..., 5].astype(np.float64), np.inf), axis=1, kind="stable")
@@ -109,9 +111,9 @@ def _match_images(truth: np.ndarray, found: np.ndarray, num_classes: int) -> tup
             valid &= ~(of & (of.cumsum(axis=1) > MOST_FOUND))
     same = (found[..., 4][:, :, None] == truth[..., 4][:, None]) & valid[..., None] & is_box(truth)[:, None]
     overlap = np.where(same, compute_iou(found, truth), -1.0)  # [n, k, most]
-    levels = np.minimum(LEVELS, 1 - 1e-10)[:, None]  # a box is right at an IoU of 1, whatever rounding left of it
+    levels = np.minimum(LEVELS, 1 - 1e-10)[:, None]  # a box with an IoU of 1 is right in spite of rounding
 
-    # Boxes that overlap no true one by a half can take none: they are passed over.
+    # Boxes that overlap no true one by a half can take none: they are skipped.
     near = overlap.max(axis=2, initial=-1) >= levels[0, 0]
     first = np.argsort(~near, axis=1, kind="stable")[:, : near.sum(axis=1).max(initial=0)]
     right, partner = np.zeros((*valid.shape, len(LEVELS)), bool), np.full(valid.shape, -1)
@@ -121,7 +123,7 @@ def _match_images(truth: np.ndarray, found: np.ndarray, num_classes: int) -> tup
         possible = free & (here >= levels)
         taken = (
             most - 1 - np.where(possible, here, -1.0)[..., ::-1].argmax(axis=2)
-        )  # of equal ones the last, as COCO does
+        )  # if several are equal, the last one, as COCO does
         hit = possible.any(axis=2)
         at, level = np.nonzero(hit)
         free[at, level, taken[hit]] = False
@@ -134,13 +136,13 @@ def _match_images(truth: np.ndarray, found: np.ndarray, num_classes: int) -> tup
 
 
 def compute_average_precision(matches: Matches) -> np.ndarray:
-    """Computes average precision: of each class, at each IoU, the mean of the precision at 101 recalls from 0 to 1.
+    """Computes average precision: for each class, at each IoU, the mean of the precision at 101 recalls from 0 to 1.
 
-    Precision at a recall is the best that is reached there or at a higher one (Everingham et al. 2010; with 101 recalls as in
-    pycocotools). Its mean over classes at IoU .5 is mAP50, over all IoUs as well mAP.
+    Precision at a recall is the best that is reached at that recall or a higher one (Everingham et al. 2010; with 101 recalls as in
+    pycocotools). Its mean over classes at an IoU of .5 is mAP50; over all IoUs too it is mAP.
 
     Returns:
-        `float [classes, 10]`; NaN of a class that no image has: pycocotools leaves such out of the mean too.
+        `float [classes, 10]`; NaN for a class that no image has: pycocotools leaves it out of the mean too.
     """
     ones = np.ones((1, len(matches.truth)))
     return np.stack([_resample(matches, level, ones)[0] for level in range(len(LEVELS))], axis=1)
@@ -152,20 +154,20 @@ def compute_map50(matches: Matches) -> float:
 
 
 def _resample(matches: Matches, level: int, weights: np.ndarray) -> np.ndarray:
-    """Average precision where each image counts so many times, `[draws, n]`: `float [draws, classes]`."""
+    """Average precision if each image counts as often as its weight, `[draws, n]`: `float [draws, classes]`."""
     order = np.argsort(-matches.score, kind="stable")
     table = np.full((len(weights), matches.truth.shape[1]), np.nan)
     for number in range(table.shape[1]):
         total = weights @ matches.truth[:, number]  # [draws]
         of = order[matches.kind[order] == number]
         places = np.flatnonzero(matches.right[of, level])
-        of = of[: places[-1] + 1 if len(places) else 0]  # what comes after the last right box changes nothing
+        of = of[: places[-1] + 1 if len(places) else 0]  # boxes after the last right one change nothing
         counted = weights[:, matches.image[of]]
-        # Recall rises, and precision is highest, where a box is right: no other places are needed.
+        # Recall rises, and precision is highest, at right boxes: no other places are needed.
         right = counted[:, places].cumsum(axis=1)
         precision = right / (counted.cumsum(axis=1)[:, places] + np.spacing(1))
         best = np.maximum.accumulate(precision[:, ::-1], axis=1)[:, ::-1]
-        best = np.concatenate([best, np.zeros((len(weights), 1))], axis=1)  # a recall that is not reached
+        best = np.concatenate([best, np.zeros((len(weights), 1))], axis=1)  # for a recall that is not reached
         for draw in np.flatnonzero(total):
             at = np.searchsorted(right[draw] / total[draw], RECALLS)
             table[draw, number] = best[draw, at].mean()
@@ -173,7 +175,7 @@ def _resample(matches: Matches, level: int, weights: np.ndarray) -> np.ndarray:
 
 
 def average_over_classes(table: np.ndarray) -> np.ndarray:
-    """Returns the mean over those classes, on the last axis, that some image has; NaN where none has any."""
+    """Returns the mean over the classes, on the last axis, that some image has; NaN if none has any."""
     known = ~np.isnan(table)
     total, count = np.where(known, table, 0).sum(axis=-1), known.sum(axis=-1)
     return np.divide(total, count, out=np.full(np.shape(total), np.nan), where=count > 0)
@@ -186,22 +188,22 @@ def find_interval(
     seed: int = 0,
     values: np.ndarray | None = None,
 ) -> tuple[float, float] | None:
-    """Returns the 95% interval of mAP50: Student's by the jackknife's values (`split_map`), moved by the bias that a bootstrap shows.
+    """Returns the 95% interval of mAP50: Student's interval of the jackknife's values (`split_map`), shifted by the bias that a bootstrap shows.
 
-    Average precision takes the best precision of any higher recall, so chance raises it: of 100 images that a weak detector looked at,
-    by .04. Samples of the images repeat that step (Efron 1979), and how much higher they are on average is taken off. Of three
-    made-up detectors, on 50 to 300 images, such intervals held the mAP50 of 20,000 images in 91% to 99% of 150 draws; the percentiles of
-    the bootstrap in 66% to 98%, the jackknife's unmoved in 85% to 100% (experiments/benchmarks/detection.md).
+    Average precision takes the best precision of any higher recall, so chance raises it: by .04 for a weak detector on 100
+    images. Bootstrap samples of the images repeat that step (Efron 1979), and what they are higher on average is subtracted. For three
+    made-up detectors, on 50 to 300 images, such intervals contained the mAP50 of 20,000 images in 91% to 99% of 150 draws; the percentiles of
+    the bootstrap in 66% to 98%, the unshifted jackknife's in 85% to 100% (experiments/benchmarks/detection.md).
 
     Args:
         matches: Of all images.
-        groups: A word for each image, such as its patient: then groups are drawn, each with all its images.
+        groups: A group name for each image, such as its patient: then groups are drawn, each with all its images.
         draws: Bootstrap samples.
-        seed: Of chance.
-        values: What `split_map` says of them, where it is known.
+        seed: Random seed.
+        values: What `split_map` returns for them, if it is known.
 
     Returns:
-        Low and high, each from 0 to 1; mAP50 itself lies between. None with fewer than two images or groups, or no true box.
+        Low and high, each from 0 to 1; mAP50 itself is between them. None with fewer than two images or groups, or no true box.
     """
     n = len(matches.truth)
     _, of = np.unique(np.arange(n) if groups is None else np.asarray(groups), return_inverse=True)
@@ -222,17 +224,17 @@ def find_interval(
 
 
 def split_map(matches: Matches, groups: Sequence[str] | None = None) -> np.ndarray:
-    """Says what each image adds to mAP50: the jackknife's pseudo-values (Tukey 1958), by which two networks are compared in pairs.
+    """Returns what each image contributes to mAP50: the jackknife's pseudo-values (Tukey 1958), by which two networks are compared in pairs.
 
-    mAP50 is no mean over images. With n images, mAP50 without one of them and mAP50 of all give that image's value, n * all - (n - 1) * without;
+    mAP50 is not a mean over images. With n images, mAP50 without one of them and mAP50 of all give that image's value, n * all - (n - 1) * without;
     the values are shifted by one number, so that their mean is mAP50 itself.
 
     Args:
         matches: Of all images.
-        groups: A word for each image: then a value for each group, in the order of its word, which all its images are left out for.
+        groups: A group name for each image: then there is a value for each group, in the order of its name, and all its images are left out together.
 
     Returns:
-        `float64 [n]`, or `[groups]`; not bound to 0 to 1. Empty without true boxes.
+        `float64 [n]`, or `[groups]`; not limited to 0 to 1. Empty without true boxes.
     """
     n = len(matches.truth)
     _, of = np.unique(np.arange(n) if groups is None else np.asarray(groups), return_inverse=True)
@@ -250,13 +252,13 @@ def split_map(matches: Matches, groups: Sequence[str] | None = None) -> np.ndarr
 
 
 class Shown(NamedTuple):
-    """The boxes that a threshold shows, beside the true ones at an IoU of .5; each `int [n]`, by image.
+    """The boxes that a threshold shows, compared with the true ones at an IoU of .5; each `int [n]`, by image.
 
     Attributes:
-        right: Those that have a true box of their own.
-        shown: All of them.
+        right: Shown boxes that have a true box of their own.
+        shown: All shown boxes.
         truth: True boxes.
-        wrong_classes: Classes of which more or fewer are shown than there are.
+        wrong_classes: Number of classes of which more or fewer boxes are shown than there are.
     """
 
     right: np.ndarray
@@ -266,7 +268,7 @@ class Shown(NamedTuple):
 
 
 def count_shown(matches: Matches, threshold: float) -> Shown:
-    """Counts the boxes whose score is the threshold or more. To match them by themselves gives the same: lower ones take nothing away."""
+    """Counts the boxes whose score is at least the threshold. Matching them alone gives the same: boxes with lower scores take nothing away."""
     n, classes = matches.truth.shape
     is_shown = matches.score >= threshold
     image, kind = matches.image[is_shown], matches.kind[is_shown]
@@ -276,12 +278,12 @@ def count_shown(matches: Matches, threshold: float) -> Shown:
 
 
 def score_images(matches: Matches, threshold: float) -> np.ndarray:
-    """Scores each image by the F1 of its boxes at this threshold and an IoU of .5: what pairs the images of two runs.
+    """Scores each image by the F1 of its boxes at this threshold and an IoU of .5: used to pair the images of two runs.
 
-    mAP is no mean over images, so no image has a part of it.
+    mAP is not a mean over images, so no image has a part of it.
 
     Returns:
-        `float [n]`, 0 to 1: 2 right / (shown + true); 1 of an image without objects in which nothing is shown.
+        `float [n]`, 0 to 1: 2 right / (shown + true); 1 for an image without objects in which nothing is shown.
     """
     counts = count_shown(matches, threshold)
     total = counts.shown + counts.truth
@@ -292,7 +294,7 @@ def judge_threshold(matches: Matches, threshold: float) -> dict[str, Any]:
     """Judges what a threshold shows, at an IoU of .5.
 
     Returns:
-        JSON. `threshold`; `precision`, `recall`, `f1` of all boxes together (None without a denominator); `image_f1`, the mean of
+        A dictionary for JSON. `threshold`; `precision`, `recall`, `f1` of all boxes together (None without a denominator); `image_f1`, the mean of
         `score_images`; `right_count`, the share of images in which the number of boxes of each class is right, and its 95%
         interval `right_count_interval` (Wilson's); `count_error`, the mean over images of how far the number of boxes is off; `empty`, images without
         objects, and `empty_with_boxes`, those of them in which something is shown.
@@ -316,11 +318,11 @@ def judge_threshold(matches: Matches, threshold: float) -> dict[str, Any]:
 
 
 class Thresholds(NamedTuple):
-    """What thresholds show, from the highest on; each `float [thresholds]`.
+    """The results of thresholds, from the highest down; each `float [thresholds]`.
 
     Attributes:
-        threshold: A box is shown if its score is as high.
-        precision: 1 where none is shown.
+        threshold: A box is shown if its score is at least this.
+        precision: 1 if none is shown.
         recall, f1: Of all boxes, at an IoU of .5; 0 without true boxes.
         right_count: Share of images in which the number of boxes of each class is right.
     """
@@ -343,7 +345,7 @@ def tabulate_thresholds(matches: Matches) -> Thresholds:
     right, shown = np.concatenate([[0], right[ends]]), np.concatenate([[0], ends + 1])
     total = matches.truth.sum()
     low, high = _find_right_counts(matches)
-    # Images whose count is right from above `low` to `high`: how many began, less how many ended.
+    # Images whose count is right from above `low` to `high`: how many ranges began minus how many ended.
     counted = np.searchsorted(np.sort(low), thresholds) - np.searchsorted(np.sort(high), thresholds)
     return Thresholds(
         thresholds,
@@ -355,12 +357,12 @@ def tabulate_thresholds(matches: Matches) -> Thresholds:
 
 
 def _find_right_counts(matches: Matches) -> tuple[np.ndarray, np.ndarray]:
-    """For each image that has one the range of thresholds, from above the first to the second, that show as many boxes of each class as
-    there are: below the score of the last one that is wanted, above that of the next."""
+    """For each image that has one, the range of thresholds (above the first, up to the second) that show as many boxes of each class as
+    there are: above the score of the first box too many, up to the score of the last one wanted."""
     n, classes = matches.truth.shape
     low, high = np.full((n, classes), -np.inf), np.where(matches.truth > 0, -np.inf, np.inf)
     place = matches.image * classes + matches.kind
-    order = np.argsort(place, kind="stable")  # within an image and class by falling score, as they stand
+    order = np.argsort(place, kind="stable")  # within an image and class by decreasing score, in their order
     place, score = place[order], matches.score[order]
     starts = np.concatenate([[0], np.bincount(place, minlength=n * classes).cumsum()])[:-1]
     rank, wanted = np.arange(len(place)) - starts[place], matches.truth.ravel()[place]
@@ -371,13 +373,13 @@ def _find_right_counts(matches: Matches) -> tuple[np.ndarray, np.ndarray]:
 
 
 def choose_threshold(matches: Matches) -> float | None:
-    """Returns the threshold at which F1 over all boxes is best, at an IoU of .5; of several the lowest, which finds most.
+    """Returns the threshold at which F1 over all boxes is best, at an IoU of .5; if several are best, the lowest, which finds most.
 
     Args:
-        matches: Of validation images: a threshold that was chosen on the images on which it is judged flatters itself.
+        matches: Those of validation images: on the images that chose it a threshold looks better than it is.
 
     Returns:
-        The threshold, half way between two scores; None where no box is right.
+        The threshold, half way between two scores; None if no box is right.
     """
     if not matches.right[:, 0].any():
         return None
@@ -400,7 +402,7 @@ def judge_boxes(
         names, threshold, groups: See `judge_matches`.
 
     Returns:
-        What `judge_matches` says, and the matches.
+        What `judge_matches` returns, and the matches.
     """
     matches = match(truth, found, len(names))
     return judge_matches(matches, names, threshold, groups)[0], matches
@@ -409,18 +411,18 @@ def judge_boxes(
 def judge_matches(
     matches: Matches, names: Sequence[str], threshold: float | None, groups: Sequence[str] | None = None
 ) -> tuple[dict[str, Any], np.ndarray]:
-    """Judges found boxes that are matched already.
+    """Judges found boxes that are already matched.
 
     Args:
         matches: Of all images.
-        names: Of the classes.
-        threshold: What validation chose; None where it chose none.
-        groups: A word for each image, over which intervals are; or None.
+        names: Names of the classes.
+        threshold: The threshold chosen on validation; None if there is none.
+        groups: A group name for each image, over which intervals are computed; or None.
 
     Returns:
-        JSON, and what each image or group adds to mAP50 (`split_map`). `map50`, `map`, `map75` (None without true boxes);
-        `map50_interval`; `classes`: of each `name`, `boxes` and `images` that have it, `ap50`, `ap`; `at_threshold`: what
-        `judge_threshold` gives, or None.
+        A dictionary for JSON, and what each image or group contributes to mAP50 (`split_map`). `map50`, `map`, `map75` (None without true boxes);
+        `map50_interval`; `classes`: for each its `name`, its `boxes`, the `images` that have it, `ap50`, `ap`; `at_threshold`: what
+        `judge_threshold` returns, or None.
     """
     table, values = compute_average_precision(matches), split_map(matches, groups)
 
@@ -450,20 +452,20 @@ def judge_matches(
 
 
 def make_baselines(truth: np.ndarray, size: tuple[int, int], n: int, num_classes: int) -> dict[str, np.ndarray]:
-    """Finds boxes without looking at the images: a network that is no better has learned nothing of what is in them.
+    """Finds boxes without looking at the images: a network that is no better has learned nothing about their content.
 
-    Where objects lie is counted on 8x8 cells of the image; a box is the mean of the training boxes of its class whose centre is in the
-    cell, and its score their number by that of the images.
+    The positions of objects are counted on 8x8 cells of the image. A box is the mean of the training boxes of its class whose centre is in the
+    cell, and its score is their number divided by the number of images.
 
     Args:
-        truth: `[m, most, 5]`, of training images.
+        truth: `[m, most, 5]`, the boxes of training images.
         size: (height, width) of the images.
         n: How many images get boxes.
         num_classes: How many classes there are.
 
     Returns:
-        By name `float32 [n, found, 6]`, the same for each image: "nothing"; "mean_box": of each class at its commonest place;
-        "mean_boxes": the 100 commonest of all.
+        By name, `float32 [n, found, 6]`, the same for each image: "nothing"; "mean_box": one box of each class at its commonest place;
+        "mean_boxes": the 100 commonest ones.
     """
     rows = truth[is_box(truth)].astype(np.float64)
     middle = (rows[:, :2] + rows[:, 2:4]) / 2 / np.array(size[::-1])
@@ -474,7 +476,7 @@ def make_baselines(truth: np.ndarray, size: tuple[int, int], n: int, num_classes
     for side in range(4):
         boxes[:, side] = np.bincount(place, rows[:, side], minlength=len(count)) / np.maximum(count, 1)
     boxes[:, 4] = np.arange(len(count)) // CELLS**2
-    # "Objects in an image" may be above 1, of many in one cell.
+    # Objects per image may be above 1, with many in one cell.
     boxes[:, 5] = np.minimum(1.0, count / max(1, len(truth)))
     order = np.argsort(-count, kind="stable")
     order = order[count[order] > 0]

@@ -33,9 +33,9 @@ from pbl.reports.drawing import (
     show_image,
 )
 
-# Told apart by colour (Okabe and Ito 2008) and, in grey print too, by the line: found rightly, missed, found falsely.
+# Distinguished by colour (Okabe and Ito 2008) and, in grey print too, by line style: found correctly, missed, found falsely.
 RIGHT, MISSED, FALSE = ("#56B4E9", "-"), ("#F0E442", (0, (1, 1.2))), (ORANGE, (0, (4, 2)))
-MOST_CURVES = 10  # classes that have a colour each; of more the worst and the best are shown
+MOST_CURVES = 10  # classes that each have a colour; with more, the worst and the best are shown
 LINES = ("-", "--", ":", "-.")
 
 
@@ -54,13 +54,13 @@ def draw_detection(
 
     Args:
         title: Run and split.
-        pixels: The images, or what gives `uint8 [height, width, 1 or 3]` of a number.
-        names: Theirs.
+        pixels: The images, or an object that returns `uint8 [height, width, 1 or 3]` for an index.
+        names: Their names.
         truth, found: `[n, most, 5]`, `[n, k, 6]`.
-        matches: `pbl.evaluation.detection.match` of them.
-        class_names: Of the classes.
-        threshold: Score from which a box is shown, as validation chose it; None: .5 for the pictures.
-        all_figures: Whether more than the first are drawn.
+        matches: What `pbl.evaluation.detection.match` returns for them.
+        class_names: Names of the classes.
+        threshold: Lowest score at which a box is shown, chosen on validation; with None the pictures use .5.
+        all_figures: Whether more than the first figure are drawn.
     """
     shown = 0.5 if threshold is None else threshold
     yield (
@@ -120,7 +120,7 @@ def plot_boxes(
 
 
 def draw_boxes(image: np.ndarray, found: np.ndarray, class_names: Sequence[str]) -> Figure:
-    """Draws an image, `uint8 [height, width, 1 or 3]`, with its boxes, `[k, 6]`, the class and the score of each."""
+    """Draws an image, `uint8 [height, width, 1 or 3]`, with its boxes, `[k, 6]`, and the class and score of each."""
     figure = Figure(figsize=(4, 4), layout="constrained")
     axes = figure.subplots()
     show_image(axes, image, "")
@@ -133,23 +133,23 @@ def draw_boxes(image: np.ndarray, found: np.ndarray, class_names: Sequence[str])
 def outline(
     axes: Axes, box: np.ndarray, word: str, colour: str, line: Any, is_below: bool = False, size: int = 6
 ) -> None:
-    """Draws a box into an image, with a word at its upper or lower edge.
+    """Draws a box into an image, with a label at its upper or lower edge.
 
     Args:
-        axes: With the image, whose pixel 0 reaches from -.5 to .5 in them, and in a box from 0 to 1.
+        axes: The axes with the image, whose pixel 0 is from -.5 to .5 in them, and from 0 to 1 in a box.
         box: `[4 or more]`, left, top, right, bottom.
-        word: Its class, and what else shall be told.
-        colour, line: Of its lines.
-        is_below: Whether the word stands below.
-        size: Of its letters.
+        word: The label: its class, and what else is to be shown.
+        colour, line: Colour and style of its lines.
+        is_below: Whether the label is below the box.
+        size: Font size of the label.
     """
     left, top, right, bottom = (float(side) - 0.5 for side in box[:4])
-    # A dark line below makes each colour seen on bright pixels too.
+    # A dark line below makes each colour visible on bright pixels too.
     for width, shade, style in ((2.6, "#202020", "-"), (1.4, colour, line)):
         axes.add_patch(
             Rectangle((left, top), right - left, bottom - top, fill=False, linewidth=width, edgecolor=shade, linestyle=style, alpha=0.55 if shade != colour else 1)
         )  # fmt: skip
-    # Outside of the box, but where that would be outside of the image.
+    # The label is outside the box, unless that would be outside the image.
     room = 0.08 * abs(np.subtract(*axes.get_ylim()))
     edge, is_upper = (bottom, bottom > max(axes.get_ylim()) - room) if is_below else (top, top >= room)
     axes.annotate(
@@ -159,7 +159,7 @@ def outline(
 
 
 def plot_box_curves(matches: Matches, class_names: Sequence[str], title: str) -> Figure:
-    """Draws precision against recall of each class at an IoU of .5, over all scores; of many classes those of the least and most area."""
+    """Draws precision against recall of each class at an IoU of .5, over all scores; with many classes those with the smallest and largest area."""
     figure = Figure(figsize=(6.4, 4.4), layout="constrained")
     axes = figure.subplots()
     curves, areas = [], compute_average_precision(matches)[:, 0]
@@ -193,7 +193,7 @@ def plot_box_curves(matches: Matches, class_names: Sequence[str], title: str) ->
 
 
 def plot_box_thresholds(table: Thresholds, chosen: float | None, title: str) -> Figure:
-    """Draws what each threshold would do: F1 of boxes, and the share of images whose number of boxes is right, of each class."""
+    """Draws the result of each threshold: F1 of boxes, and the share of images whose number of boxes is right for each class."""
     figure = Figure(figsize=(6.4, 4), layout="constrained")
     axes = figure.subplots()
     axes.step(table.threshold, table.f1, where="post", color=BLUE, label=caption("F1 of boxes"))

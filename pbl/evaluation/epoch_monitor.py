@@ -1,4 +1,4 @@
-"""What the monitors of the tasks share: rows of what was measured after each epoch, kept with the state of a training that is cut off."""
+"""What the monitors of the tasks share: rows of measurements, one after each epoch, saved with the state of an interrupted training."""
 
 import time
 from collections.abc import Callable
@@ -12,17 +12,17 @@ from pbl.storage.writing import Growing
 
 
 class EpochMonitor(keras.callbacks.Callback):
-    """Measures after each epoch; a subclass says what, in `measure`, and one that does not look after every epoch when, in `on_epoch_end`.
+    """Measures after each epoch. A subclass defines what, in `measure`; if it does not measure after every epoch, it defines when, in `on_epoch_end`.
 
     Args:
         data: The data (`pbl.load_data`).
 
     Attributes:
-        rows: What was measured: by epoch, from 1.
-        seconds: How long the measuring took so far.
+        rows: What was measured, by epoch from 1.
+        seconds: How long the measuring has taken so far.
     """
 
-    growing: tuple[str, ...] = ("rows",)  # lists that a cut must not lose
+    growing: tuple[str, ...] = ("rows",)  # lists that an interruption must not lose
 
     def __init__(self, data: Any):
         super().__init__()
@@ -32,7 +32,7 @@ class EpochMonitor(keras.callbacks.Callback):
         self.seconds, self.looks_at_end = 0.0, True
 
     def measure(self) -> dict[str, float] | None:
-        """What is entered into `logs` and `rows`; None where the outputs are no numbers: the losses show it, and StopAtNaN ends the training."""
+        """What is written into `logs` and `rows`; None if the outputs are not numbers: the losses show it, and StopAtNaN ends the training."""
         raise NotImplementedError
 
     def on_epoch_end(self, epoch: int, logs: dict | None = None) -> None:
@@ -45,13 +45,13 @@ class EpochMonitor(keras.callbacks.Callback):
         self.seconds += time.perf_counter() - start
 
     def judge_validation(self, measure: Callable[..., Any]) -> dict[str, Any]:
-        """Measures the model as it is now on all validation images, as an evaluation does it.
+        """Measures the model as it is now on all validation images, as an evaluation does.
 
         Args:
             measure: `measure_masks` or `measure_boxes`.
 
         Returns:
-            Their numbers.
+            The numbers that it returns.
 
         Raises:
             InputError: No epoch was measured yet; the outputs are not all numbers.

@@ -30,9 +30,9 @@ from pbl.reports.drawing import (
 )
 from pbl.statistics import wilson_interval
 
-MOST_CLASSES = 40  # in a picture; of more it shows MOST_SHOWN
+MOST_CLASSES = 40  # classes in a picture; with more it shows MOST_SHOWN
 MOST_SHOWN = 25
-MOST_LETTERS = 22  # in a line above an image of a gallery; Japanese ones are twice as wide
+MOST_LETTERS = 22  # letters in a line above an image of a gallery; Japanese ones are twice as wide
 
 
 def draw(
@@ -44,9 +44,9 @@ def draw(
         run: The run's name.
         split: "val" or "test".
         result: Its metrics.
-        images: The images that were judged, `pbl.data.Images`.
+        images: The judged images, `pbl.data.Images`.
         probabilities: `float [n, classes]`.
-        all_figures: False: only the confusion matrix.
+        all_figures: If false, only the confusion matrix.
 
     Yields:
         Name and figure.
@@ -66,7 +66,7 @@ def draw(
     title = caption("{run}: confidence and accuracy, {split} ({n:,} images)", **of)
     yield "reliability", plot_reliability(confidence, predicted == labels, mended, title)
     positive = names.index(result["positive"]["class"]) if "positive" in result else None
-    # A curve, and a threshold, need images of a class and of others.
+    # A curve, and a threshold, need images of the class and of other classes.
     has_curves = len(np.unique(labels)) > 1
     for kind, title in (
         ("precision_recall", caption("{run}: precision and recall, {split} ({n:,} images)", **of)),
@@ -87,7 +87,7 @@ def draw(
     ):
         if len(chosen):
             titles = []
-            for at in chosen:  # the name of a class is cut, not the mark before it or the number behind it
+            for at in chosen:  # the name of a class is cut, not the mark before it or the number after it
                 mark = "✓" if predicted[at] == labels[at] else "✗"
                 called = f"{mark} {cut(names[predicted[at]], MOST_LETTERS - 7)} {confidence[at]:.2f}"
                 titles.append(f"{cut(names[labels[at]], MOST_LETTERS)}\n{called}\n{shorten_name(images.names[at])}")
@@ -97,14 +97,14 @@ def draw(
 def plot_confusion_matrix(
     matrix: Sequence[Sequence[int]], class_names: Sequence[str], title: str | None = None
 ) -> Figure:
-    """Draws a confusion matrix: rows true classes, columns predicted ones, counts, coloured by the share of the row.
+    """Draws a confusion matrix: rows are true classes, columns predicted ones; with counts, coloured by the share of the row.
 
-    Of more than 40 classes it shows those 25 that are confused most with each other: more could not be read.
+    With more than 40 classes it shows the 25 that are confused most with each other: more could not be read.
 
     Args:
         matrix: `int [classes, classes]`.
         class_names: Name of each class.
-        title: The heading; "Confusion matrix" in the reader's language unless given.
+        title: The heading; by default "Confusion matrix" in the reader's language.
     """
     title = caption("Confusion matrix") if title is None else title
     counts, class_names = np.asarray(matrix), number_classes(class_names)
@@ -119,7 +119,7 @@ def plot_confusion_matrix(
 
 
 def _draw_matrix(labels: np.ndarray, predicted: np.ndarray, names: Sequence[str], title: str) -> Figure:
-    """The same of labels and predictions, without the whole matrix: of 10,000 classes it would take 800 MB."""
+    """The same from labels and predictions, without the complete matrix: with 10,000 classes it would take 800 MB."""
     images = np.bincount(labels, minlength=len(names))
     chosen = list(range(len(names)))
     if len(names) > MOST_CLASSES:
@@ -135,7 +135,7 @@ def _draw_matrix(labels: np.ndarray, predicted: np.ndarray, names: Sequence[str]
 
 
 def _choose_mixed(pairs: Iterable[tuple[int, int]], images: np.ndarray) -> list[int]:
-    """The classes of the first pairs, beside each other; where there are too few, those with most images."""
+    """The classes of the first pairs, next to each other; if there are too few, those with most images."""
     chosen = list(itertools.islice(dict.fromkeys(c for pair in pairs for c in pair), MOST_SHOWN))
     rest = [c for c in np.argsort(-images, kind="stable").tolist() if c not in chosen]
     return [*chosen, *rest[: MOST_SHOWN - len(chosen)]]
@@ -147,7 +147,7 @@ def _tell_chosen(chosen: list[int], names: Sequence[str]) -> str:
 
 
 def _plot_matrix(counts: np.ndarray, images: np.ndarray, class_names: Sequence[str], title: str) -> Figure:
-    """Args: `counts` `int [shown, shown]`; `images` `int [shown]`, of each true class."""
+    """Args: `counts` `int [shown, shown]`; `images` `int [shown]`, for each true class."""
     shares = counts / np.maximum(images[:, None], 1)
     class_names = [cut(name, 24) for name in class_names]
     class_names, title = [literal(name) for name in class_names], literal(title)
@@ -177,7 +177,7 @@ def _plot_matrix(counts: np.ndarray, images: np.ndarray, class_names: Sequence[s
 
 
 def plot_reliability(confidence: np.ndarray, correct: np.ndarray, mended: np.ndarray | None, title: str) -> Figure:
-    """Draws the accuracy by confidence, in bins of equally many images, and a histogram of the confidences.
+    """Draws the accuracy by confidence, in bins with equally many images, and a histogram of the confidences.
 
     Args:
         confidence: `float [n]`, the probability of the predicted class.
@@ -218,9 +218,9 @@ def plot_one_against_rest(
     title: str,
     positive: int | None = None,
 ) -> Figure:
-    """Draws a curve of each class against the rest: precision by recall, or the true by the false positive rate (ROC).
+    """Draws a curve of each class against the rest: precision against recall, or the true against the false positive rate (ROC).
 
-    For rare classes precision and recall tell more (Saito and Rehmsmeier 2015, doi:10.1371/journal.pone.0118432).
+    For rare classes precision and recall say more (Saito and Rehmsmeier 2015, doi:10.1371/journal.pone.0118432).
 
     Args:
         kind: "precision_recall" or "roc".
@@ -228,9 +228,9 @@ def plot_one_against_rest(
         probabilities: `float [n, classes]`.
         class_names: Name of each class.
         title: The heading.
-        positive: Of two classes, the one to draw; else every class is drawn, the three hardest in colour.
+        positive: With two classes, the one to draw; otherwise every class is drawn, the three hardest in colour.
     """
-    from sklearn import metrics  # takes a second, so only where a curve is drawn
+    from sklearn import metrics  # takes a second, so imported only when a curve is drawn
 
     is_roc = kind == "roc"
     area = caption("area") if is_roc else caption("average precision")
@@ -240,7 +240,7 @@ def plot_one_against_rest(
         if found is not None:
             areas[c] = found
     ranked = sorted(areas, key=areas.get)
-    # Of many classes the three hardest, and some of all kinds: a thousand lines would be one grey patch.
+    # With many classes only the three hardest, and some from the whole range: a thousand lines would be one grey patch.
     drawn = ranked
     if len(ranked) > MOST_CLASSES:
         drawn = [*ranked[:3], *(ranked[at] for at in np.linspace(3, len(ranked) - 1, MOST_SHOWN).astype(int))]
@@ -256,7 +256,7 @@ def plot_one_against_rest(
     axes = figure.subplots()
     axes.set_title(literal(title), fontsize="medium")
     hardest = sorted(curves, key=lambda c: curves[c][2])[:3]
-    for c in sorted(curves, key=lambda c: c in hardest):  # the coloured ones last, so on top
+    for c in sorted(curves, key=lambda c: c in hardest):  # the coloured ones are drawn last, on top
         x, y, value = curves[c]
         if c not in hardest:
             axes.plot(x, y, color=GREY, linewidth=0.7, alpha=0.6, drawstyle="steps-post")
@@ -290,7 +290,7 @@ def plot_one_against_rest(
             xlabel=caption("recall: found share of the images of the class"),
             ylabel=caption("precision: correct share of the predictions"),
         )
-    figure.legend(fontsize="small", loc="outside lower left")  # inside it would cover a low curve
+    figure.legend(fontsize="small", loc="outside lower left")  # inside the axes it would cover a low curve
     return figure
 
 
@@ -300,10 +300,10 @@ def plot_thresholds(
     """Draws precision, recall, F1 and cost by threshold; marks 0.5 and the threshold chosen on validation images.
 
     Args:
-        table: As `pbl.evaluation.thresholds.tabulate_thresholds` gives it.
+        table: As `pbl.evaluation.thresholds.tabulate_thresholds` returns it.
         chosen: The threshold chosen on validation, or None.
         interval: Its 95% bootstrap interval, or None.
-        aim: What it was chosen for, as `Aim` is written: "f1", "youden", "cost:5:1".
+        aim: What it was chosen for, in the form of `Aim`: "f1", "youden", "cost:5:1".
         title: The heading.
     """
     figure = Figure(figsize=(7, 4.4), layout="constrained")
@@ -314,7 +314,7 @@ def plot_thresholds(
         lines = (*lines, ("cost", GREY, "-."))
     if aim == "youden":
         lines = (*lines, ("youden", GREY, "-."))
-    table = table.iloc[1:]  # the first is above all scores: no image is called positive
+    table = table.iloc[1:]  # the first threshold is above all scores: no image is called positive
     say_name = {
         "precision": caption("precision"), "recall": caption("recall"), "f1": caption("F1"),
         "cost": caption("mean cost of an image"), "youden": caption("Youden's J"),
@@ -348,11 +348,11 @@ def plot_thresholds(
 
 
 def plot_gallery(pixels: Sequence[np.ndarray], titles: Sequence[str], title: str) -> Figure:
-    """Draws images side by side, eight in a row, each below its own title; at most the first 40.
+    """Draws images in a grid, eight in a row, each below its own title; at most the first 40.
 
     Args:
-        pixels: Images, each `uint8 [height, width, 1 or 3]`, of any sizes.
-        titles: One for each image; of a long line the end is shown, since a path ends with the file's name.
+        pixels: Images, each `uint8 [height, width, 1 or 3]`, of any size.
+        titles: One for each image; a long line is cut to its end, since a path ends with the file's name.
         title: The heading.
     """
     most = 40

@@ -1,4 +1,4 @@
-"""`GanMonitor`: what a GAN makes after each epoch, as pictures and in numbers; `pbl.diagnosis.generation` judges."""
+"""`GanMonitor`: what a GAN generates after each epoch, in pictures and in numbers; `pbl.diagnosis.generation` judges."""
 
 import time
 from pathlib import Path
@@ -7,48 +7,53 @@ from typing import Any
 import keras
 import numpy as np
 
+from pbl.diagnosis.rules import Diagnosis
 from pbl.errors import InputError, Sentence
 from pbl.evaluation.epoch_monitor import EpochMonitor
 from pbl.evaluation.generation import Reference, measure_samples
 from pbl.evaluation.samples import draw_labels, generate_images, make_reference, takes_labels
 from pbl.storage.writing import replacing
 
-SAMPLES = 500  # that are measured after an epoch
-NEAREST_OF = 100  # of them, whose nearest training image is looked for
-MEASURED = 10  # times in a training, and after the first and the last epoch
+SAMPLES = 500  # images that are measured after an epoch
+NEAREST_OF = 100  # how many of them are compared with the nearest training image
+MEASURED = 10  # how often it measures in a training, besides the first and the last epoch
 SHOWN = 16  # images of the grid, always from the same noise
 ENTERED = {"kid": "kid", "kid_error": "error", "precision": "precision", "recall": "recall"}
 
 
 class GanMonitor(EpochMonitor):
-    """Looks after each epoch at what a GAN generates.
+    """Measures after each epoch what a GAN generates.
 
-    ```python
-    monitor = pbl.GanMonitor(data)
-    model.fit(data.train, validation_data=data.val, epochs=10, callbacks=[monitor])
-    print(monitor.diagnosis)
-    ```
-
-    It stands first in the list: then the others see what it enters into `logs`: `val_kid` (the kernel distance to real images,
-    times 1,000; `pbl.evaluation.generation`), `val_kid_error` (its standard error; NaN where this epoch was not measured),
+    It comes first in the list: then the other callbacks see what it writes into `logs`: `val_kid` (the kernel distance to real images,
+    times 1,000; `pbl.evaluation.generation`), `val_kid_error` (its standard error; NaN if this epoch was not measured),
     `val_precision` and `val_recall`. The losses do not say whether the images are good: in
-    a game of two both may be at balance while the images are bad. The training itself is not changed.
+    a game between two networks both may be in balance while the images are bad. The training itself is not changed.
 
     Args:
-        data: The data (`pbl.load_data`): half of its validation images teach a small judge, the other half are compared with. It needs no
-            labels: of one class the judge learns how images are turned.
-        every: Measured after the first epoch, after every so many, and after the last; between, the newest values stand. A tenth of the
-            epochs unless given.
+        data: The data (`pbl.load_data`): half of its validation images train a small judge, the other half are used for comparison. It needs no
+            labels: with one class the judge learns how images are turned.
+        every: Measures after the first epoch, after every `every` epochs, and after the last; in between, the newest values are kept. By default a tenth
+            of the epochs.
         samples: How many images are measured.
-        file: Where the pictures are written, an `.npz`; nowhere unless given.
+        file: Where the pictures are written, an `.npz`; by default nowhere.
 
     Attributes:
-        rows: What was measured: by epoch, from 1.
+        rows: What was measured, by epoch from 1.
         grids: `uint8 [16, height, width, channels]` of each epoch, from the same noise.
-        seconds: How long the measuring took so far.
+        seconds: How long the measuring has taken so far.
 
     Raises:
-        InputError: The model has no generator whose pixels are 0 to 255 and of the data's shape; too few images.
+        InputError: The model has no generator that makes images of the data's shape with pixels 0 to 255; too few images.
+
+    Example:
+        >>> import pbl
+        >>> data = pbl.load_data("digits")
+        >>> model = pbl.models.mlp_gan(data.input_shape, data.num_classes, noise_size=8, widths=[32])
+        >>> model.compile(optimizer="adam")
+        >>> monitor = pbl.GanMonitor(data, samples=100)
+        >>> history = model.fit(data.train, validation_data=data.val, epochs=1, verbose=0, callbacks=[monitor])
+        >>> history.history["val_kid"][0] > 0
+        True
     """
 
     growing = ("rows", "grids", "history")
@@ -71,7 +76,7 @@ class GanMonitor(EpochMonitor):
         return self._reference
 
     @property
-    def diagnosis(self):
+    def diagnosis(self) -> Diagnosis:
         """A `pbl.diagnosis.rules.Diagnosis` of what was measured last."""
         from pbl.diagnosis.generation import diagnose_samples
 
@@ -94,7 +99,7 @@ class GanMonitor(EpochMonitor):
             self.grids.append(
                 generate_images(self.model, SHOWN, seed=1, labels=None if shown is None else np.sort(shown))
             )
-        except InputError:  # no numbers: the losses show it, and StopAtNaN ends the training
+        except InputError:  # not numbers: the losses show it, and StopAtNaN ends the training
             logs |= {f"val_{name}": float("nan") for name in ENTERED}
             return
         every = self._every or max(1, self.params.get("epochs", 0) // MEASURED)
@@ -122,7 +127,7 @@ class GanMonitor(EpochMonitor):
 
 
 def check_generator(model: keras.Model, data: Any) -> None:
-    """Raises InputError unless a model has a generator of the data's images, pixels 0 to 255."""
+    """Raises InputError unless a model has a generator of images like the data's, with pixels 0 to 255."""
     told = "task=generation: {model} {fault}. It takes model=dcgan or mlp_gan, or your own: a keras.Model with a generator (noise to pixels 0 to 255) and a discriminator, such as pbl.models.gan.GAN(generator, discriminator, noise_size)."
     generator = getattr(model, "generator", None)
     if not isinstance(generator, keras.Model) or not generator.inputs:

@@ -1,34 +1,36 @@
-"""How good generated images are: beside real ones, in what a judge sees of them, and beside the training images.
+"""How good generated images are, compared with real images in the features of a judge, and with the training images.
 
-No single number will do. Copies of training images have the best distance of all; noise can have a high precision; fifty images
-repeated have a better FID than a good network. So a set of samples is measured from several sides, each beside what other real
-images get (the floor) and beside two generators that learned nothing (the baselines). NumPy alone; `pbl.evaluation.image_judge` gives
-the features.
+A single number is not enough. Copies of training images have the best distance of all; noise can have a high precision; fifty repeated
+images have a better FID than a good network. So a set of samples is measured in several ways, each compared with the value of other
+real images (the floor) and with two generators that learned nothing (the baselines). Needs NumPy alone; `pbl.evaluation.image_judge`
+computes the features.
 """
 
 from typing import Any, NamedTuple
 
 import numpy as np
 
-MOST = 2_000  # images of either kind that are compared
-MEAN_SQUARE = 0.2  # of the features of real images: then the mean of two MNIST digits is about 20 away
+MOST = 2_000  # images of each kind that are compared
+MEAN_SQUARE = (
+    0.2  # mean square of the features of real images: with it the mean of two MNIST digits has a distance of about 20
+)
 NEIGHBOURS = 3  # k of Kynkäänniemi et al. 2019
-NEAREST_OF = 300  # samples whose nearest training image is looked for
-MOST_TRAIN = 60_000  # training images in which it is looked for
-CANDIDATES = 5  # of them for each of nine shifts are compared closely
+NEAREST_OF = 300  # samples whose nearest training image is searched
+MOST_TRAIN = 60_000  # training images among which it is searched
+CANDIDATES = 5  # training images that are compared closely, for each of nine shifts
 FLOORS = 10  # draws of other real images
 BASELINES = ("pixel_gaussian", "mean_of_two")
-COMPONENTS = 64  # of the Gaussian
-COPY = 0.5  # times the distance below which 5% of real images are: nearer than that is a copy
+COMPONENTS = 64  # principal components of the Gaussian
+COPY = 0.5  # times the distance below which 5% of real images are; a nearer image is a copy
 
 
 class Distance(NamedTuple):
     """The kernel distance between two sets of features.
 
     Attributes:
-        value: Times 1,000; about 0 for sets of one distribution, below 0 by chance.
+        value: Times 1,000; about 0 for two sets from one distribution, and below 0 by chance.
         error: Its standard error, to the first order.
-        by_real: `float [n]`: what each real image adds; the mean is `value`.
+        by_real: `float [n]`: what each real image contributes; the mean is `value`.
     """
 
     value: float
@@ -37,10 +39,10 @@ class Distance(NamedTuple):
 
 
 def measure_kernel_distance(real: np.ndarray, generated: np.ndarray) -> Distance:
-    """Computes the kernel inception distance, the squared maximum mean discrepancy without bias.
+    """Computes the kernel inception distance, the unbiased squared maximum mean discrepancy.
 
-    The kernel is (x y / d + 1)^3 of d features, which are scaled so that the mean square of real images is 1/5: else its size would be
-    the judge's whim.
+    The kernel is (x y / d + 1)^3 of d features, which are scaled so that the mean square of real images is 1/5: otherwise its size would
+    depend on the judge.
 
     Args:
         real, generated: `float [n, features]` and `float [m, features]`.
@@ -58,7 +60,7 @@ def measure_kernel_distance(real: np.ndarray, generated: np.ndarray) -> Distance
 
 
 def _average_kernel(x: np.ndarray, y: np.ndarray) -> np.ndarray:
-    """The mean of each row's kernel with all of `y`, `float [n]`; with all others where `y` is `x` itself."""
+    """The mean of each row's kernel with all of `y`, `float [n]`; if `y` is `x` itself, with all other rows."""
     rows, others = np.empty(len(x)), len(y) - (x is y)
     for start in range(0, len(x), 1_000):
         part = x[start : start + 1_000]
@@ -70,9 +72,9 @@ def _average_kernel(x: np.ndarray, y: np.ndarray) -> np.ndarray:
 
 
 def measure_precision_recall(real: np.ndarray, generated: np.ndarray) -> tuple[float, float]:
-    """Returns the share of generated images that lie among the real ones (precision), and the reverse (recall).
+    """Returns the share of generated images that are among the real ones (precision), and the reverse (recall).
 
-    An image lies among others where it is nearer to one of them than that one's third neighbour of its own kind.
+    An image is among others if it is nearer to one of them than that one's third neighbour of its own kind.
 
     Args:
         real, generated: `float [n, features]` and `float [m, features]`.
@@ -82,7 +84,7 @@ def measure_precision_recall(real: np.ndarray, generated: np.ndarray) -> tuple[f
     """
     between = _measure_squares(real, generated)
     of_real, of_generated = (_find_radii(features) for features in (real, generated))
-    slack = 1e-9 * max(between.max(initial=0), 1e-12)  # equal images are not to differ by rounding
+    slack = 1e-9 * max(between.max(initial=0), 1e-12)  # equal images must not differ by rounding
     precision = (between <= of_real[:, None] + slack).any(axis=0).mean()
     recall = (between <= of_generated[None] + slack).any(axis=1).mean()
     return float(precision), float(recall)
@@ -101,11 +103,11 @@ def _measure_squares(a: np.ndarray, b: np.ndarray) -> np.ndarray:
 
 
 class Nearest(NamedTuple):
-    """The training image that an image is nearest to.
+    """The nearest training image of each image.
 
     Attributes:
-        distance: `float [n]`: root mean square difference of the pixels, 0 to 255, the least of all shifts.
-        number: `int [n]`: of the training image.
+        distance: `float [n]`: root mean square difference of the pixels, 0 to 255, the smallest over all shifts.
+        number: `int [n]`: index of the training image.
     """
 
     distance: np.ndarray
@@ -113,29 +115,31 @@ class Nearest(NamedTuple):
 
 
 def find_nearest(images: np.ndarray, train: np.ndarray) -> Nearest:
-    """Finds for each image the training image that it is nearest to, where a shift is forgiven.
+    """Finds the nearest training image for each image, allowing for a shift.
 
-    Candidates are the 5 nearest of blurred images, for nine shifts by a 14th of the side; of these all shifts up to that are tried, and
-    the part that both have is compared.
+    Candidates are the 5 nearest among blurred images, for nine shifts by a 14th of the side. For these, all shifts up to that size are tried, and
+    the part that both images have is compared.
 
     Args:
         images, train: `uint8 [n, height, width, channels]` and `uint8 [m, height, width, channels]`.
     """
     from scipy.ndimage import uniform_filter
 
-    def blur(pixels):
+    def blur(pixels: np.ndarray) -> np.ndarray:
         side = max(2, min(pixels.shape[1:3]) // 7)
         return uniform_filter(pixels.astype(np.float32), (0, side, side, 0))[:, ::2, ::2].reshape(len(pixels), -1)
 
     reach = max(1, min(images.shape[1:3]) // 14)
     shifts = [(down, right) for down in range(-reach, reach + 1) for right in range(-reach, reach + 1)]
-    blurred, candidates = blur(train), []
+    blurred, parts = blur(train), []
     of_train, count = np.square(blurred).sum(axis=1), min(CANDIDATES, len(train))
     for down in (-reach, 0, reach):
         for right in (-reach, 0, reach):
-            squares = of_train - 2 * blur(_move(images, down, right)) @ blurred.T  # and the same for all of a row
-            candidates.append(np.argpartition(squares, count - 1, axis=1)[:, :count])
-    candidates = np.concatenate(candidates, axis=1)
+            squares = (
+                of_train - 2 * blur(_move(images, down, right)) @ blurred.T
+            )  # up to a term that is constant within a row
+            parts.append(np.argpartition(squares, count - 1, axis=1)[:, :count])
+    candidates = np.concatenate(parts, axis=1)
     distance, number = np.empty(len(images)), np.empty(len(images), int)
     for at, image in enumerate(images.astype(np.float32)):
         numbers = np.unique(candidates[at])
@@ -150,7 +154,7 @@ def find_nearest(images: np.ndarray, train: np.ndarray) -> Nearest:
 
 
 def _move(pixels: np.ndarray, down: int, right: int) -> np.ndarray:
-    """Pixels moved, the edge repeated where nothing comes from."""
+    """Shifts pixels; the edge is repeated where nothing moves in."""
     height, width = pixels.shape[1:3]
     padded = np.pad(pixels, ((0, 0), (max(down, 0), max(-down, 0)), (max(right, 0), max(-right, 0)), (0, 0)), "edge")
     return padded[:, max(-down, 0) : max(-down, 0) + height, max(-right, 0) : max(-right, 0) + width]
@@ -162,10 +166,10 @@ def _overlap(pixels: np.ndarray, down: int, right: int) -> np.ndarray:
 
 
 def measure_variety(pixels: np.ndarray) -> float:
-    """Returns the median distance of an image to the nearest other one: root mean square difference of the pixels, 0 to 255.
+    """Returns the median distance from an image to the nearest other one: root mean square difference of the pixels, 0 to 255.
 
     Args:
-        pixels: `uint8 [n, height, width, channels]`; compared with as many real ones, since of more images the nearest is nearer.
+        pixels: `uint8 [n, height, width, channels]`; compare with equally many real ones, since among more images the nearest one is nearer.
     """
     flat = pixels.reshape(len(pixels), -1).astype(np.float32)
     squares = _measure_squares(flat, flat)
@@ -178,10 +182,10 @@ def make_baseline(name: str, train: np.ndarray, count: int, seed: int = 0) -> np
 
     Args:
         name: "pixel_gaussian": drawn from the normal distribution of the training images' 64 principal components; "mean_of_two":
-            each the mean of two training images.
+            each image is the mean of two training images.
         train: `uint8 [n, height, width, channels]`.
         count: How many.
-        seed: Of the draw.
+        seed: Seed of the draw.
     """
     draw = np.random.default_rng(seed)
     if name == "mean_of_two":
@@ -197,13 +201,13 @@ def make_baseline(name: str, train: np.ndarray, count: int, seed: int = 0) -> np
 
 
 class Reference:
-    """Real images with what generated ones are compared with: made once, used for each set of samples.
+    """Real images with which generated ones are compared: made once, used for each set of samples.
 
     Args:
-        real: `uint8 [n, height, width, channels]`: real images that the network was not trained on, nor the judge.
+        real: `uint8 [n, height, width, channels]`: real images on which neither the network nor the judge was trained.
         labels: `int [n]`.
         train: `uint8 [m, height, width, channels]`: the training images.
-        judge: `pbl.evaluation.image_judge.ImageJudge`.
+        judge: A `pbl.evaluation.image_judge.ImageJudge`.
         count: How many samples there are each time.
     """
 
@@ -212,20 +216,23 @@ class Reference:
         self.real, self.labels, self.judge, self.count = real, labels, judge, count
         self.train = train if len(train) <= MOST_TRAIN else train[draw.choice(len(train), MOST_TRAIN, replace=False)]
         self.features, self.probabilities = judge.look_at(real)
-        # Of training images, which the judge has not seen either.
+        # From the training images, which the judge has not seen either.
         others = train[draw.choice(len(train), min(len(train), max(2 * MOST, count)), replace=False)]
         features, probabilities = judge.look_at(others)
         size = min(count, len(others))
         draws = [draw.choice(len(others), size, replace=False) for _ in range(FLOORS)]
         distances = [measure_kernel_distance(self.features, features[chosen]).value for chosen in draws]
         precision, recall = measure_precision_recall(self.features, features[draws[0]])
-        self.told_as = None
+        self.told_as: np.ndarray | None = None
+        apart: list[float] = []
+        shares: list[float] | None = None
         if judge.has_classes:
             classes = range(self.probabilities.shape[1])
             none = np.zeros(len(classes))
             of_class = [self.probabilities[labels == number] for number in classes]
             self.told_as = np.stack([of.mean(axis=0) if len(of) else none for of in of_class], axis=1)
-        apart = [self.measure_shares(probabilities[chosen])[1] for chosen in draws] if judge.has_classes else []
+            apart = [self.measure_shares(probabilities[chosen])[1] for chosen in draws]
+            shares = (np.bincount(labels, minlength=len(self.told_as)) / len(labels)).tolist()
         self.floor = {
             "kid": float(np.mean(distances)),
             "kid_sd": float(np.std(distances, ddof=1)),
@@ -235,7 +242,7 @@ class Reference:
             "unsure": float((self.probabilities.max(axis=1) < 0.5 + 0.5 / self.probabilities.shape[1]).mean()),
             "right": float((self.probabilities.argmax(axis=1) == labels).mean()) if judge.has_classes else None,
             "shares_apart": float(np.mean(apart)) if apart else None,
-            "shares": (np.bincount(labels, minlength=len(self.told_as)) / len(labels)).tolist() if apart else None,
+            "shares": shares,
         }
         some = real[draw.permutation(len(real))[:NEAREST_OF]]
         self.nearest, self.variety = find_nearest(some, self.train).distance, measure_variety(some)
@@ -246,16 +253,16 @@ class Reference:
             self.baselines[name] = measure_kernel_distance(self.features, features).value
 
     def measure_shares(self, probabilities: np.ndarray) -> tuple[np.ndarray, float]:
-        """Estimates which share of some images is of each class, though the judge errs, by how it errs on real images.
+        """Estimates the share of each class among some images, correcting the judge's errors by how it errs on real images.
 
-        What the judge says on average, q, is a mixture of what it says on average of each class, C, in the shares p that are asked for:
-        C p = q, with p of 0 or more and a sum of 1 (non-negative least squares).
+        The judge's mean output, q, is a mixture of its mean outputs for each class, C, with the wanted shares p:
+        C p = q, where p is not negative and sums to 1 (non-negative least squares).
 
         Args:
-            probabilities: `float [n, classes]`, the judge's, of the images.
+            probabilities: `float [n, classes]`, the judge's outputs for the images.
 
         Returns:
-            The shares, `float [classes]`, and how far they are from those of the real images: the share of the images that would have
+            The shares, `float [classes]`, and how far they are from those of the real images: the share of images that would have
             to be of another class.
 
         Source: Z. C. Lipton, Y.-X. Wang, A. J. Smola (2018), Detecting and Correcting for Label Shift with Black Box Predictors, ICML,
@@ -263,22 +270,24 @@ class Reference:
         """
         from scipy.optimize import nnls
 
-        heavy = 1e3  # so heavy that the sum is 1
-        rows = np.vstack([self.told_as, np.full((1, self.told_as.shape[1]), heavy)])
+        heavy = 1e3  # a weight so large that the sum is 1
+        if self.told_as is None:
+            raise ValueError("a judge that knows no classes tells no shares")
+        rows = np.vstack([self.told_as, np.full((1, int(self.told_as.shape[1])), heavy)])
         shares, _ = nnls(rows, np.append(probabilities.mean(axis=0, dtype=np.float64), heavy))
-        shares /= shares.sum()  # a rounding above 1 would be no share any more
+        shares /= shares.sum()  # rounding could make a share above 1
         real = np.bincount(self.labels, minlength=len(shares)) / len(self.labels)
         return shares, min(1.0, float(np.abs(shares - real).sum() / 2))
 
 
 class Measured(NamedTuple):
-    """What was measured of a set of samples.
+    """What was measured on a set of samples.
 
     Attributes:
         numbers: Ready for JSON.
-        by_real: `float [n]`: what each real image adds to the kernel distance.
-        nearest: Of the first samples.
-        features, probabilities: What the judge saw of the samples.
+        by_real: `float [n]`: what each real image contributes to the kernel distance.
+        nearest: The nearest training images of the first samples.
+        features, probabilities: The judge's outputs for the samples.
     """
 
     numbers: dict[str, Any]
@@ -294,14 +303,14 @@ def measure_samples(samples: np.ndarray, reference: Reference, nearest_of: int =
     Args:
         samples: `uint8 [m, height, width, channels]`.
         reference: What they are compared with.
-        nearest_of: Of how many the nearest training image is looked for, which takes longest.
+        nearest_of: For how many samples the nearest training image is searched, which takes longest.
 
     Returns:
         In `numbers`: `kid` (times 1,000) with its standard `error`; `precision`, `recall`; `classes`: shares of the judge's classes
         among samples and real images; `unsure`: the share of samples of which the judge is unsure; `variety`: the median distance of a
-        sample to its nearest other one, by that of real images; `nearest`: the median distance to the training images, by that of
+        sample to its nearest other one, divided by that of real images; `nearest`: the median distance to the training images, divided by that of
         real ones; `copies`: the share of samples that are nearer to a training image than real ones ever are; `shares` of the classes,
-        estimated, and `shares_apart`, as `Reference.measure_shares` gives them.
+        estimated, and `shares_apart`, as `Reference.measure_shares` returns them.
     """
     features, probabilities = reference.judge.look_at(samples)
     distance = measure_kernel_distance(reference.features, features)

@@ -1,4 +1,4 @@
-"""The figures of generation: samples, the course of the training, classes, and the nearest training image beside each sample."""
+"""The figures of generation: samples, the course of the training, classes, and the nearest training image of each sample."""
 
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
@@ -12,8 +12,8 @@ from pbl.errors import InputError, Sentence
 from pbl.reports.drawing import BLUE, GREY, ORANGE, caption, cut, hide_axes, literal, number_classes, show_image
 from pbl.storage.writing import replacing
 
-MOST_EPOCHS = 10  # rows of the strip
-MOST_SHOWN = 12  # samples beside their nearest training images
+MOST_EPOCHS = 10  # rows of the figure of the course
+MOST_SHOWN = 12  # samples shown with their nearest training images
 MOST_CLASSES = 40
 MOST_IN_GRID = 400
 
@@ -32,14 +32,14 @@ def draw_generation(
     """Draws the figures of an evaluation, one after another.
 
     Args:
-        run, split: Of the heading.
+        run, split: For the heading.
         metrics: What `pbl.tasks.generation.judge` found.
         samples: `uint8 [n, height, width, channels]`.
         nearest: `pbl.evaluation.generation.Nearest` of the first of them.
-        train: The training images that `nearest` counts.
-        class_names: Of the judge's classes; empty where there are none.
-        grids: `uint8 [epochs, 16, height, width, channels]`; None where they are not known.
-        all_figures: False: only the samples and the course.
+        train: The training images to which the indices in `nearest` refer.
+        class_names: Names of the judge's classes; empty if there are none.
+        grids: `uint8 [epochs, 16, height, width, channels]`; None if they are not known.
+        all_figures: If false, only the samples and the course.
 
     Yields:
         Name and figure.
@@ -62,12 +62,12 @@ def draw_generation(
 
 
 def plot_samples(images: np.ndarray, title: str, labels: Sequence[str] | None = None) -> Figure:
-    """Draws images in a grid, eight a row.
+    """Draws images in a grid, eight in a row.
 
     Args:
         images: `uint8 [n, height, width, channels]`.
         title: The heading.
-        labels: A word above each.
+        labels: A label above each.
     """
     columns = min(8, max(1, len(images)))
     rows = -(-len(images) // columns)
@@ -82,7 +82,7 @@ def plot_samples(images: np.ndarray, title: str, labels: Sequence[str] | None = 
 
 
 def plot_course(grids: np.ndarray, title: str) -> Figure:
-    """Draws what the same noise gives: a row an epoch, at most ten of them, the last at the bottom."""
+    """Draws the images from the same noise: one row for each epoch, at most ten of them, the last one at the bottom."""
     chosen = np.unique(np.linspace(0, len(grids) - 1, min(MOST_EPOCHS, len(grids))).astype(int))
     columns = min(grids.shape[1], 12)
     figure = Figure(figsize=(0.7 * columns + 1.0, 0.7 * len(chosen) + 0.5), layout="constrained")
@@ -96,7 +96,7 @@ def plot_course(grids: np.ndarray, title: str) -> Figure:
 
 
 def plot_pairs(samples: np.ndarray, nearest: Any, train: np.ndarray, chosen: Sequence[int], title: str) -> Figure:
-    """Draws samples, and below each the training image that it is nearest to, with the distance in grey levels."""
+    """Draws samples, and below each its nearest training image, with the distance in grey levels."""
     figure = Figure(figsize=(0.8 * len(chosen) + 0.8, 2.4), layout="constrained")
     figure.suptitle(literal(title), fontsize=9)
     grid = figure.subplots(2, len(chosen), squeeze=False)
@@ -113,7 +113,7 @@ def _name_row(axes: Any, name: str) -> None:
 
 
 def plot_classes(of: Mapping[str, Any], class_names: Sequence[str], title: str) -> Figure:
-    """Draws the share of each class among generated and real images, as the judge sees them."""
+    """Draws the share of each class among generated and real images, as the judge classifies them."""
     figure = Figure(figsize=(max(5.0, 0.45 * len(class_names) + 1.5), 3.4), layout="constrained")
     axes = figure.subplots()
     places = np.arange(len(class_names))
@@ -136,14 +136,14 @@ def write_images(images: np.ndarray, out: Path, run: str) -> list[Path]:
 
     Args:
         images: `uint8 [n, height, width, channels]`.
-        out: A `.png`: one grid, of at most 400; a `.npz`: `images`; any other name: a folder, made if absent, a PNG an image.
+        out: A `.png`: one grid, of at most 400 images; a `.npz`: an array `images`; any other name: a folder, made if absent, with one PNG per image.
         run: The run's name, for the heading.
 
     Returns:
         The files that were written.
 
     Raises:
-        InputError: The place cannot be written; too many images for a grid.
+        InputError: The file or folder cannot be written; too many images for a grid.
     """
     kind = out.suffix.lower()
     if kind == ".png" and len(images) > MOST_IN_GRID:

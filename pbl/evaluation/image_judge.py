@@ -1,8 +1,8 @@
 """The judge of generated images: a small network, trained once on real images that the generator never sees.
 
-It learns their classes; where there are none, by how much an image is turned (Gidaris, Singh and Komodakis 2018,
-arXiv:1803.07728), which needs no labels. What its last hidden layer makes of an image are the features in which sets of images are
-compared. It is kept in the local cache, named by the images that it learned from.
+It learns their classes. If there are none, it learns by how much an image is turned (Gidaris, Singh and Komodakis 2018,
+arXiv:1803.07728), which needs no labels. The outputs of its last hidden layer are the features in which sets of images are
+compared. It is kept in the local cache, under a name computed from the images that it learned from.
 """
 
 import hashlib
@@ -17,18 +17,18 @@ from pbl.data.cache import cache_folder, make_cache_folder
 from pbl.models.prediction import predict_outputs
 from pbl.storage.writing import replacing
 
-FORMAT = 1  # of the network and its training; part of its name
+FORMAT = 1  # version of the network and its training; part of its name
 FEATURES = 64
-STEPS, BATCH, RATE = 1_000, 64, 2e-3  # of its training: 64,000 images, whatever their number
+STEPS, BATCH, RATE = 1_000, 64, 2e-3  # of its training: 64,000 images are seen, however many there are
 
 
 class ImageJudge:
     """A trained judge.
 
     Args:
-        network: From pixels 0 to 255 to features `[n, 64]` and probabilities `[n, classes]`, one behind the other.
-        has_classes: Whether its classes are those of the images; else they are four turns.
-        digest: A word that another judge does not have.
+        network: From pixels 0 to 255 to features `[n, 64]` and probabilities `[n, classes]`, concatenated.
+        has_classes: Whether its classes are those of the images; otherwise they are four turns.
+        digest: A string that identifies this judge.
     """
 
     def __init__(self, network: keras.Model, has_classes: bool, digest: str):
@@ -41,14 +41,14 @@ class ImageJudge:
 
 
 def open_judge(pixels: np.ndarray, labels: np.ndarray | None, num_classes: int) -> ImageJudge:
-    """Reads the judge that learned from these images, or trains it: some ten seconds.
+    """Reads the judge that learned from these images, or trains it, which takes about ten seconds.
 
-    The states of all random generators stay as they are.
+    The states of all random generators are not changed.
 
     Args:
         pixels: `uint8 [n, height, width, channels]`: images that the generator never sees.
-        labels: `int [n]`; None where they have none.
-        num_classes: Number of classes; with 1, labels say nothing.
+        labels: `int [n]`; None if there are none.
+        num_classes: Number of classes; with 1, labels are not used.
     """
     if labels is not None and num_classes < 2:
         labels = None
@@ -71,7 +71,7 @@ def open_judge(pixels: np.ndarray, labels: np.ndarray | None, num_classes: int) 
 
 
 def turn_images(pixels: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Returns each image in four positions, `[4 n, ...]`, and which it is: turned by quarters; if not square, mirrored."""
+    """Returns each image in four positions, `[4 n, ...]`, and which position it is: quarter turns; if not square, mirrored."""
     height, width = pixels.shape[1:3]
     if height == width:
         turned = [np.rot90(pixels, turns, axes=(1, 2)) for turns in range(4)]
@@ -81,7 +81,7 @@ def turn_images(pixels: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
 
 
 def _build(shape: tuple[int, ...], num_classes: int) -> tuple[keras.Model, keras.Model]:
-    """The judge, and the part of it that is trained. All names and seeds are given: no count of Keras's is moved on."""
+    """The judge, and the part of it that is trained. All names and seeds are given, so that Keras's own counters do not change."""
     made = iter(range(1, 100))
 
     def options(name: str) -> dict[str, Any]:
@@ -105,12 +105,12 @@ def _build(shape: tuple[int, ...], num_classes: int) -> tuple[keras.Model, keras
 
 
 def _train(model: keras.Model, pixels: np.ndarray, labels: np.ndarray) -> None:
-    """Adam, the rate falling to 0 as a cosine; the batches in an order of their own."""
+    """Trains with Adam, the rate falling to 0 as a cosine; the batches are in an order of their own."""
     draw, n = np.random.default_rng(0), len(labels)
     chosen = np.concatenate([draw.permutation(n) for _ in range(-(-STEPS * BATCH // n))])[: STEPS * BATCH]
     rate = keras.optimizers.schedules.CosineDecay(RATE, STEPS)
     model.compile(keras.optimizers.Adam(rate, name="judge_adam"), loss="sparse_categorical_crossentropy")
-    for start in range(0, len(chosen), 100 * BATCH):  # not all images many times over in memory
+    for start in range(0, len(chosen), 100 * BATCH):  # so that memory does not hold all images many times
         part = chosen[start : start + 100 * BATCH]
         model.fit(pixels[part], labels[part], batch_size=BATCH, shuffle=False, verbose=0)
 
@@ -120,5 +120,5 @@ def _read(model: keras.Model, file: Any) -> bool:
         with np.load(file) as saved:
             model.set_weights([saved[name] for name in saved.files])
         return True
-    except (OSError, ValueError, KeyError, zipfile.BadZipFile, EOFError):  # absent, or damaged: it is trained anew
+    except (OSError, ValueError, KeyError, zipfile.BadZipFile, EOFError):  # absent or damaged: it is trained again
         return False

@@ -1,6 +1,6 @@
-"""What tells a sound network of masks from a faulty one, beside its Dice: training images, baselines, and masks that are doubtful.
+"""What distinguishes a healthy segmentation network from a faulty one, besides its Dice: training images, baselines, and doubtful masks.
 
-`pbl.diagnosis.segmentation` judges; this measures. NumPy and SciPy, and a model that predicts.
+`pbl.diagnosis.segmentation` judges; this measures. Needs NumPy and SciPy, and a model that predicts.
 """
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -17,7 +17,7 @@ from pbl.statistics import wilson_interval
 
 AT_ONCE = 2**22  # pixels whose probabilities are in memory together
 MOST_TRAIN = 500  # training images that are looked at
-UNLIKE, ALIKE = 0.5, 0.7  # Dice: below, two masks mark different places; from there on they agree
+UNLIKE, ALIKE = 0.5, 0.7  # Dice: below the first, two masks mark different places; from the second on they agree
 SHOWN = 200  # names of doubtful masks that are kept
 
 
@@ -26,8 +26,8 @@ class Predicted(NamedTuple):
 
     Attributes:
         masks: `uint8 [n, height, width]`, the likeliest class of each pixel.
-        foreground: `float32 [n, height, width]`, with two classes the second one's probability; None with more.
-        confidence: `float [n]`, the mean probability of what is marked; NaN where nothing is.
+        foreground: `float32 [n, height, width]`, with two classes the probability of the second one; None with more.
+        confidence: `float [n]`, the mean probability of the marked pixels; NaN if nothing is marked.
     """
 
     masks: np.ndarray
@@ -36,7 +36,7 @@ class Predicted(NamedTuple):
 
 
 def predict_masks(model: keras.Model, pixels: Any) -> Iterator[tuple[slice, np.ndarray]]:
-    """Yields places of some images after others, and their probabilities, `float32 [some, height, width, classes]`."""
+    """Yields slices of the images, one after another, and their probabilities, `float32 [some, height, width, classes]`."""
     at_once = max(1, AT_ONCE // int(np.prod(pixels.shape[1:3])))
     for start in range(0, len(pixels), at_once):
         place = slice(start, min(start + at_once, len(pixels)))
@@ -44,15 +44,15 @@ def predict_masks(model: keras.Model, pixels: Any) -> Iterator[tuple[slice, np.n
 
 
 def predict_with_confidence(model: keras.Model, pixels: Any, num_classes: int) -> Predicted | None:
-    """Predicts masks, and how sure the network is of them.
+    """Predicts masks, and how confident the network is in them.
 
     Args:
         model: Images to probabilities of each class for each pixel.
-        pixels: `uint8 [n, height, width, channels]`, or what gives them of a slice.
-        num_classes: With the background.
+        pixels: `uint8 [n, height, width, channels]`, or an object that returns them for a slice.
+        num_classes: Number of classes, with the background.
 
     Returns:
-        What was predicted; None where an output is no number.
+        What was predicted; None if an output is not a number.
     """
     shape = (len(pixels), *pixels.shape[1:3])
     masks, confidence = np.zeros(shape, np.uint8), np.full(len(pixels), np.nan)
@@ -70,12 +70,12 @@ def predict_with_confidence(model: keras.Model, pixels: Any, num_classes: int) -
 
 
 def name_groups(groups: Sequence[str] | None) -> list[str] | None:
-    """The groups' words; an image in no group, whose word is "", is one of its own. None where there are no groups."""
+    """The group names; an image in no group, whose name is "", is a group of its own. None if there are no groups."""
     return None if groups is None else [word or f"\0{at}" for at, word in enumerate(groups)]
 
 
 def describe_marked(predicted: np.ndarray, truth: np.ndarray) -> dict[str, Any]:
-    """How much is marked: `share` of the pixels, `true_share`, and of the images with a class (`images`) in how many anything is."""
+    """How much is marked: `share` of the pixels, `true_share`, and in how many of the images with a class (`images`) anything is marked."""
     has = truth.reshape(len(truth), -1).any(axis=1)
     found = predicted.reshape(len(predicted), -1).any(axis=1)
     return {
@@ -88,9 +88,9 @@ class Units(NamedTuple):
     """A value for each image that has a class, or for each group; their mean is the mean Dice of the classes.
 
     Attributes:
-        values: `float [units]`, as `pbl.evaluation.segmentation.weigh_units` gives them.
-        kept: `int [units]`, their numbers among all: the image's, or that of the sorted word.
-        of_image: `int [n]`, the unit's number of each image.
+        values: `float [units]`, as `pbl.evaluation.segmentation.weigh_units` returns them.
+        kept: `int [units]`, their index among all: the image's, or that of the sorted group name.
+        of_image: `int [n]`, the index of each image's unit.
     """
 
     values: np.ndarray
@@ -99,11 +99,11 @@ class Units(NamedTuple):
 
 
 def make_units(dice: np.ndarray, groups: Sequence[str] | None = None) -> Units:
-    """Shares the mean Dice of the classes out to images or groups.
+    """Distributes the mean Dice of the classes over images or groups.
 
     Args:
-        dice: `float [n, classes]`, without the background; NaN where an image has it not.
-        groups: A word for each image, or None.
+        dice: `float [n, classes]`, without the background; NaN if an image does not have the class.
+        groups: A group name for each image, or None.
     """
     table = share_out(dice, groups)
     kept = np.flatnonzero(~np.isnan(table).all(axis=1))
@@ -112,13 +112,13 @@ def make_units(dice: np.ndarray, groups: Sequence[str] | None = None) -> Units:
 
 
 def measure_dice(truth: np.ndarray, predicted: np.ndarray, num_classes: int) -> np.ndarray:
-    """`float [n, classes]` without the background: Dice of each image; NaN where it has not the class."""
+    """`float [n, classes]` without the background: Dice of each image; NaN if it does not have the class."""
     overlap = count_overlap(truth, predicted, num_classes)
     return np.where(overlap.truth > 0, overlap.dice, np.nan)[:, 1:]
 
 
 class Difference(NamedTuple):
-    """A difference of two mean Dice coefficients, first minus second, with its 95% interval; None of fewer than two values."""
+    """A difference of two mean Dice coefficients, first minus second, with its 95% interval; None with fewer than two values."""
 
     value: float
     low: float | None
@@ -126,7 +126,7 @@ class Difference(NamedTuple):
 
 
 def compare_means(first: np.ndarray, second: np.ndarray) -> Difference:
-    """Compares means of different images, by Welch's interval."""
+    """Compares the means of different images, with Welch's interval."""
     value = float(first.mean() - second.mean())
     if min(len(first), len(second)) < 2:
         return Difference(value, None, None)
@@ -137,7 +137,7 @@ def compare_means(first: np.ndarray, second: np.ndarray) -> Difference:
 
 
 def compare_pairs(first: np.ndarray, second: np.ndarray) -> Difference:
-    """Compares means of the same images, by Student's interval of their differences."""
+    """Compares the means of the same images, with Student's interval of their differences."""
     difference = first - second
     value = float(difference.mean())
     if len(difference) < 2:
@@ -154,18 +154,18 @@ def compare_baselines(
     class_names: Sequence[str],
     groups: Sequence[str] | None,
 ) -> tuple[list[dict[str, Any]], dict[str, Any] | None]:
-    """Judges what needs no network on the same images.
+    """Judges baselines without a network on the same images.
 
     Args:
         train: Pixels and masks of training images.
-        pixels, truth: Of the images that are judged.
+        pixels, truth: Those of the judged images.
         units: The network's values on these.
-        class_names: The background's first.
-        groups: A word for each image, or None.
+        class_names: Class names, the background first.
+        groups: A group name for each image, or None.
 
     Returns:
-        Of each baseline `name`, `dice`, `pixel_accuracy` and its settings; and how much better the network is than the best of them:
-        `baseline`, `value`, `low`, `high`, of the same images; None where no image has a class.
+        For each baseline `name`, `dice`, `pixel_accuracy` and its settings; and how much better the network is than the best of them:
+        `baseline`, `value`, `low`, `high`, on the same images; None if no image has a class.
     """
     baselines, best = [], None
     for baseline in make_baselines(*train, pixels, len(class_names)):
@@ -188,12 +188,12 @@ def describe_training(
     val: Units,
     num_classes: int,
 ) -> dict[str, Any]:
-    """What the network makes of training images, beside validation: `dice`, `images`, and the `gap` with its interval.
+    """How good the network is on training images, compared with validation: `dice`, `images`, and the `gap` with its interval.
 
     Args:
-        predicted, truth, names, groups: Of training images, which were looked at as they are.
-        val: What it is worth on validation images.
-        num_classes: With the background.
+        predicted, truth, names, groups: Those of training images, which were not augmented.
+        val: Its values on validation images.
+        num_classes: Number of classes, with the background.
     """
     dice = measure_dice(truth, predicted.masks, num_classes)
     units = make_units(dice, groups)
@@ -207,27 +207,27 @@ def describe_training(
 
 
 def average_within(dice: np.ndarray) -> np.ndarray:
-    """`float [n]`, the mean Dice of the classes that an image has; NaN where it has none."""
+    """`float [n]`, the mean Dice of the classes that an image has; NaN if it has none."""
     known = ~np.isnan(dice)
     count = known.sum(axis=1)
     return np.where(count > 0, np.where(known, dice, 0).sum(axis=1) / np.maximum(count, 1), np.nan)
 
 
 def find_doubtful(dice: np.ndarray, confidence: np.ndarray, names: Sequence[str]) -> dict[str, Any]:
-    """Finds masks that mark another place than the network does, among the half of the images of which it is surest.
+    """Finds masks that mark another place than the network does, among the half of the images on which it is most confident.
 
-    Where a network errs by itself, it is mostly less sure than where it is right: in the surer half it hardly errs. Where some masks are
-    wrong, it cannot tell which: what the right ones have in common it marks on these images as surely as on all others. A network that
-    learned wrong masks by heart shows nothing of that on training images.
+    If a network errs by itself, it is mostly less confident than where it is right: in the more confident half it hardly errs. If some masks are
+    wrong, it cannot tell which: what the correct ones have in common it marks on these images as confidently as on all others. A network that
+    has memorised wrong masks shows no sign of this on training images.
 
     Args:
-        dice: `float [n]`, by image; NaN where nothing is to be found.
-        confidence: `float [n]`, the mean probability of what is marked; NaN where nothing is.
-        names: Of the images.
+        dice: `float [n]`, by image; NaN if there is nothing to find.
+        confidence: `float [n]`, the mean probability of the marked pixels; NaN if nothing is marked.
+        names: Names of the images.
 
     Returns:
-        `images` in the surer half; `found`, of them with another place marked (Dice below .5), with `share`, `low` and `high` (Wilson's 95%
-        interval), and their `names`, the surest first; `agreeing`, the share of the half with a Dice of .7 and more.
+        `images` in the more confident half; `found`, how many of them have another place marked (Dice below .5), with `share`, `low` and `high` (Wilson's 95%
+        interval), and their `names`, the most confident first; `agreeing`, the share of the half with a Dice of .7 and more.
     """
     known = np.flatnonzero(~np.isnan(dice) & ~np.isnan(confidence))
     surer = known[np.argsort(-confidence[known], kind="stable")][: -(-len(known) // 2)]
@@ -240,13 +240,13 @@ def find_doubtful(dice: np.ndarray, confidence: np.ndarray, names: Sequence[str]
 
 
 class Measured(NamedTuple):
-    """What a model is worth on images with masks.
+    """How good a model is on images with masks.
 
     Attributes:
         numbers: Ready for JSON: what `pbl.diagnosis.segmentation` reads.
         predicted: Its masks.
-        dice: `float [n, classes]` without the background; NaN where an image has not the class.
-        units: By image or group.
+        dice: `float [n, classes]` without the background; NaN if an image does not have the class.
+        units: The values by image or group.
     """
 
     numbers: dict[str, Any]
@@ -263,18 +263,18 @@ def measure_masks(
     is_validation: bool,
     groups: Sequence[str] | None = None,
 ) -> Measured | None:
-    """Measures all that is told of a network of masks, but its threshold.
+    """Measures everything that is reported about a segmentation network, except its threshold.
 
     Args:
         model: Images to probabilities of each class for each pixel.
         data: Data with masks (`pbl.load_data`).
-        images: The images that are judged.
+        images: The judged images.
         findings: What the data doctor found, as dictionaries.
-        is_validation: Whether they are validation images: then training images are looked at too.
-        groups: A word for each image, "" of one in none; None where there are no groups.
+        is_validation: Whether they are validation images: then training images are measured too.
+        groups: A group name for each image, "" if it is in none; None if there are no groups.
 
     Returns:
-        What was measured; None where the model gives something else than numbers.
+        What was measured; None if the model's outputs are not all numbers.
     """
     names, truth, groups = data.class_names, images.masks, name_groups(groups)
     predicted = predict_with_confidence(model, images.view, len(names))

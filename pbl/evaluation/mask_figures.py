@@ -12,7 +12,7 @@ from matplotlib.patches import Patch
 from pbl.evaluation.segmentation import Thresholds
 from pbl.reports.drawing import BLUE, GREEN, GREY, ORANGE, caption, cut, cut_start, literal, shorten_name
 
-# Told apart by people who confuse red and green too (Okabe and Ito 2008): right, missed, false.
+# Also distinguishable for people who confuse red and green (Okabe and Ito 2008): right, missed, false.
 RIGHT, MISSED, FALSE = (0, 158, 115), (0, 114, 178), (230, 159, 0)
 SHOWN = 6  # images of each kind: worst, median, best
 
@@ -32,13 +32,13 @@ def draw_masks(
 
     Args:
         title: Run and split.
-        pixels: The images, or what gives `uint8 [n, height, width, channels]` of numbers.
-        names: Theirs.
+        pixels: The images, or an object that returns `uint8 [n, height, width, channels]` for indices.
+        names: Their names.
         truth, predicted: `uint8 [n, height, width]`.
-        dice: `float [n]`, NaN of images that have no class.
+        dice: `float [n]`, NaN for images that have no class.
         result: What `pbl.tasks.segmentation.judge` found.
-        table: Thresholds, of two classes.
-        all_figures: Whether more than the first are drawn.
+        table: The thresholds, with two classes.
+        all_figures: Whether more than the first figure are drawn.
     """
     yield "masks", plot_overlays(pixels, names, truth, predicted, dice, caption("{of}: masks", of=title))
     if not all_figures:
@@ -50,7 +50,7 @@ def draw_masks(
 
 
 def lay_over(image: np.ndarray, truth: np.ndarray, predicted: np.ndarray) -> np.ndarray:
-    """Colours an image by its masks, `uint8 [height, width, 3]`: right, missed, and false, also where it is another class.
+    """Colours an image by its masks, `uint8 [height, width, 3]`: right, missed, and false, which includes pixels of another class.
 
     Args:
         image: `uint8 [height, width, 1 or 3]`.
@@ -68,7 +68,7 @@ def lay_over(image: np.ndarray, truth: np.ndarray, predicted: np.ndarray) -> np.
 
 
 def draw_classes(image: np.ndarray, mask: np.ndarray, class_names: Sequence[str]) -> Figure:
-    """Draws an image with a colour for each class that is marked, and what the colours mean; of two classes the second in green.
+    """Draws an image with a colour for each class that is marked, and what the colours mean; with two classes the second in green.
 
     Args:
         image: `uint8 [height, width, 1 or 3]`.
@@ -94,18 +94,18 @@ def draw_classes(image: np.ndarray, mask: np.ndarray, class_names: Sequence[str]
 
 
 def choose_shown(values: np.ndarray, falsely: np.ndarray) -> list[tuple[str, np.ndarray]]:
-    """Chooses the worst, the median and the best images, at most 6 of each, and images in which something is found that is not there.
+    """Chooses the worst, the median and the best images, at most 6 of each, and images in which something is found that does not exist.
 
     Args:
-        values: `float [n]`, more is better; NaN of an image without what is sought.
-        falsely: `int [n]`, how much is found in such an image; 0 of the others.
+        values: `float [n]`, more is better; NaN for an image without what is sought.
+        falsely: `int [n]`, how much is found in such an image; 0 for the others.
 
     Returns:
-        The heading of each row that has any, and the images' numbers.
+        The heading of each row that is not empty, and the indices of its images.
     """
     known = np.flatnonzero(~np.isnan(values))
     order = known[np.argsort(values[known], kind="stable")]
-    of_each = min(SHOWN, len(order) // 3 or len(order))  # of few images none is shown twice
+    of_each = min(SHOWN, len(order) // 3 or len(order))  # with few images none is shown twice
     middle = (len(order) - of_each) // 2
     rows = [
         (caption("worst images"), order[:of_each]),
@@ -153,7 +153,7 @@ def plot_overlays(
 
 
 def plot_sizes(truth: np.ndarray, dice: np.ndarray, title: str) -> Figure:
-    """Draws the Dice of each image against how much of it is marked: small regions are missed first."""
+    """Draws the Dice of each image against the size of what is marked in it: small regions are missed first."""
     share = (truth > 0).mean(axis=(1, 2))
     of = ~np.isnan(dice)
     figure = Figure(figsize=(6.4, 4), layout="constrained")
@@ -166,7 +166,7 @@ def plot_sizes(truth: np.ndarray, dice: np.ndarray, title: str) -> Figure:
 
 
 def plot_mask_thresholds(table: Thresholds, chosen: float | None, title: str) -> Figure:
-    """Draws what each threshold would do: mean Dice, and the share of images without a region that get one."""
+    """Draws the result of each threshold: mean Dice, and the share of images without a region that get one."""
     figure = Figure(figsize=(6.4, 4), layout="constrained")
     axes = figure.subplots()
     axes.plot(table.threshold, table.dice, color=BLUE, label=caption("Dice, mean over images that have the class"))

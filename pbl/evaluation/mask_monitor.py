@@ -4,6 +4,7 @@ from typing import Any
 
 import numpy as np
 
+from pbl.diagnosis.rules import Diagnosis
 from pbl.errors import InputError
 from pbl.evaluation.epoch_monitor import EpochMonitor
 from pbl.evaluation.mask_evidence import (
@@ -15,21 +16,15 @@ from pbl.evaluation.mask_evidence import (
     predict_with_confidence,
 )
 
-# One in ten training images costs about 3% of an epoch: of a step a third is the way forward.
+# A tenth of the training images costs about 3% of an epoch: the forward pass is a third of a step.
 FEWEST, MOST, ONE_IN = 50, 300, 10
 
 
 class MaskMonitor(EpochMonitor):
-    """Measures after each epoch how a network of masks does on training images and on validation images.
+    """Measures after each epoch how good a segmentation network is on training images and on validation images.
 
-    ```python
-    monitor = pbl.MaskMonitor(data)                        # data = pbl.load_data(..., masks=True)
-    model.fit(data.train, validation_data=data.val, epochs=20, callbacks=[monitor])
-    print(monitor.diagnosis)
-    ```
-
-    Keras's own `dice` of training is a mean over an epoch in which the weights changed, under dropout and augmentation. Here the same
-    images are looked at after each epoch, as they are. The monitor stands first in the list: then the others see what it enters into
+    Keras's own `dice` of training is a mean over an epoch in which the weights changed, with dropout and augmentation. Here the same
+    images are looked at after each epoch, not augmented. The monitor comes first in the list: then the other callbacks see what it writes into
     `logs`: `probe_dice`, `val_probe_dice` (means over images, or over groups), and `gap` with `gap_low` and `gap_high` (the first minus
     the second, Welch's 95% interval). The training itself is not changed.
 
@@ -37,11 +32,24 @@ class MaskMonitor(EpochMonitor):
         data: The data (`pbl.load_data` with `masks=True`).
 
     Attributes:
-        rows: What was measured: by epoch, from 1.
-        seconds: How long the measuring took so far.
+        rows: What was measured, by epoch from 1.
+        seconds: How long the measuring has taken so far.
 
     Raises:
-        InputError: The data have no masks.
+        InputError: The data has no masks.
+
+    Example:
+        >>> import pbl
+        >>> from sklearn.datasets import load_digits
+        >>> pixels = (load_digits().images[:100] * 15).astype("uint8")
+        >>> source = pbl.data.from_masked_arrays(pixels, (pixels > 100).astype("uint8"))  # what is bright is marked
+        >>> data = pbl.load_data(source, masks=True)
+        >>> model = pbl.models.unet(data.input_shape, data.num_classes, width=4, depth=1)
+        >>> model.compile(optimizer="adam", loss="sparse_categorical_crossentropy")
+        >>> monitor = pbl.MaskMonitor(data)
+        >>> history = model.fit(data.train, validation_data=data.val, epochs=1, verbose=0, callbacks=[monitor])
+        >>> sorted(name for name in history.history if "dice" in name)
+        ['probe_dice', 'val_probe_dice']
     """
 
     def __init__(self, data: Any):
@@ -52,7 +60,7 @@ class MaskMonitor(EpochMonitor):
         self._sides = {"probe": data.sample("train", most), "val_probe": data.sample("val", most)}
 
     @property
-    def diagnosis(self):
+    def diagnosis(self) -> Diagnosis:
         """A `pbl.diagnosis.rules.Diagnosis` of the model as it is now: up to 500 training images and all validation images are looked at."""
         from pbl.diagnosis.segmentation import diagnose_masks
 

@@ -1,4 +1,4 @@
-"""What a trained model costs to use: multiply-accumulates, latency, throughput, memory, size of its file."""
+"""What a trained model costs to use: multiply-accumulates, latency, throughput, memory, file size."""
 
 import argparse
 import contextlib
@@ -21,9 +21,9 @@ THROUGHPUT_BATCH = 256
 
 
 def measure_cost(run: str | Path | Run) -> dict[str, Any]:
-    """Measures a run's best model in a process of its own, and writes `cost.json` into the run.
+    """Measures a run's best model in a separate process, and writes `cost.json` into the run.
 
-    A process of its own, since memory is told as the most that a process has ever held.
+    The process is separate because the reported memory is the most that a process has ever held.
 
     Args:
         run: The run, or its folder. Its `experiment.py` is executed.
@@ -31,15 +31,15 @@ def measure_cost(run: str | Path | Run) -> dict[str, Any]:
     Returns:
         `macs` (of convolutions and dense layers, for one image; `pbl.models.cost.count_macs`), `latency_ms` of one image with
         its quartiles `latency_low_ms` and `latency_high_ms`, `images_per_second` in batches of 256 (both by the compiled
-        model, after 10 calls to warm up, medians of 50 and of 10 calls), `peak_memory_mib` (on a GPU the most that
-        TensorFlow has held there; else the most that the whole process has, Python and TensorFlow included), `file_mib` of `best.keras`, and the
+        model, after 10 calls to warm up; medians of 50 and of 10 calls), `peak_memory_mib` (on a GPU the most that
+        TensorFlow has held there; otherwise the most that the whole process has held, Python and TensorFlow included), `file_mib` of `best.keras`, and the
         `cost_conditions`: device, threads, precision, versions.
 
     Raises:
         InputError: The run has no model.
     """
     run = load_run(run)
-    run.check_code()  # the process below has nobody to ask
+    run.check_code()  # the process below cannot ask the user
     done = start_process("pbl.evaluation.measurement", str(run.path))
     if done.returncode == 2:
         raise InputError("{message}", message=done.stderr.strip().splitlines()[-1].removeprefix("pbl: "))
@@ -51,7 +51,7 @@ def measure_cost(run: str | Path | Run) -> dict[str, Any]:
 
 
 def start_process(module: str, *words: str) -> subprocess.CompletedProcess[str]:
-    """Runs a module of this package with some words in a process of its own, and waits for its end."""
+    """Runs a module of this package with some command line words in a separate process, and waits for its end."""
     holds_pbl = str(Path(__file__).resolve().parents[2])
     known = os.pathsep.join([holds_pbl, *filter(None, [os.environ.get("PYTHONPATH")])])
     environment = {**os.environ, "PYTHONPATH": known, "TF_CPP_MIN_LOG_LEVEL": "3"}
@@ -60,10 +60,10 @@ def start_process(module: str, *words: str) -> subprocess.CompletedProcess[str]:
 
 
 def time_calls(call: Callable[[], Any], warm_up: int = WARM_UP, calls: int = CALLS) -> list[float]:
-    """Returns the seconds of each of so many calls, after some to warm up that are not counted.
+    """Returns the seconds of each of `calls` calls, after some calls to warm up that are not counted.
 
     Args:
-        call: What is timed; it returns when all of it is done.
+        call: The function that is timed; it returns when all its work is done.
         warm_up, calls: How many.
     """
     seconds = []
@@ -114,11 +114,11 @@ def _measure(run: Run) -> dict[str, Any]:
 
 def _peak_mib() -> float:
     """The most memory that this process has held."""
-    # Linux's ru_maxrss begins with what the process that started this one held, so its own mark is read where there is one.
+    # Linux's ru_maxrss begins with the memory of the process that started this one, so the process's own peak is read if there is one.
     with contextlib.suppress(OSError, StopIteration):
         lines = Path("/proc/self/status").read_text(encoding="ascii").splitlines()
         return int(next(line for line in lines if line.startswith("VmHWM:")).split()[1]) / 2**10
-    import resource  # which Windows lacks
+    import resource  # not available on Windows
 
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     return peak / 2**20 if sys.platform == "darwin" else peak / 2**10

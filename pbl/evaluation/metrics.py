@@ -1,6 +1,6 @@
-"""From labels and probabilities to numbers, by scikit-learn."""
+"""Metrics from labels and probabilities, by scikit-learn."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import numpy as np
@@ -14,22 +14,22 @@ from pbl.evaluation.thresholds import F1, Aim, choose_threshold, describe_aim, j
 from pbl.statistics import wilson_interval
 
 TOP = (3, 5)
-GROUPS = 100  # of images, left out in turn
-MOST_RANKED = 20  # classes: each has its own areas, which take longest
-MOST_IN_MATRIX = 100  # classes; of 1,000 a matrix is 14 MB of zeros
+GROUPS = 100  # groups of images, left out in turn
+MOST_RANKED = 20  # classes; each has its own areas, which take longest
+MOST_IN_MATRIX = 100  # classes; with 1,000 a matrix is 14 MB of zeros
 MOST_PAIRS = 20
 
 
 def compute_metrics(
     labels: np.ndarray, probabilities: np.ndarray, class_names: Sequence[str], positive_class: str | None = None
 ) -> dict[str, Any]:
-    """Computes what an evaluation reports.
+    """Computes the metrics that an evaluation reports.
 
     Args:
         labels: `int [n]`, the true classes.
         probabilities: `float [n, classes]`, rows that sum to 1.
         class_names: Name of each class.
-        positive_class: With two classes, the one that precision, recall and F1 are about; the second unless given.
+        positive_class: With two classes, the one that precision, recall and F1 are about; by default the second.
 
     Returns:
         A dictionary ready for JSON; what cannot be computed is None.
@@ -37,27 +37,36 @@ def compute_metrics(
         - `images`; `accuracy` with `accuracy_interval` (Wilson, 95%); with two classes `positive` with `class`,
           `precision`, `recall`, `f1`.
         - `balanced_accuracy`: the mean recall of the classes that occur among the labels. `macro`, `weighted` (by images)
-          and `micro` with `precision`, `recall`, `f1`; micro ones are the accuracy, where each image has one class. A
-          precision or recall that has no denominator counts 0 in a mean, as in scikit-learn, and is None by class. Macro
+          and `micro` with `precision`, `recall`, `f1`; the micro ones equal the accuracy, since each image has one class. A
+          precision or recall without a denominator counts as 0 in a mean, as in scikit-learn, and is None by class. Macro
           means are over the classes that occur among the labels or the predictions, as scikit-learn's are.
-        - `by_class`: the same three, `images`, `roc_auc` and `average_precision` of this class against the rest.
-        - `top_k_accuracy`: {"3": ..., "5": ...}, where there are more classes: the share of images whose class is among the
-          k most probable. Of equal probabilities the class that comes first counts as the more probable, here as in the
-          accuracy: top 1 is the accuracy. (scikit-learn's `top_k_accuracy_score` takes the last, and can fall below it.)
-        - `log_loss` in nats, probabilities below the smallest step of their type (1.2e-7 in float32) taken as that, as in
+        - `by_class`: the same three for each class, `images`, `roc_auc` and `average_precision` of this class against the rest.
+        - `top_k_accuracy`: {"3": ..., "5": ...}, if there are more classes: the share of images whose class is among the
+          k most probable. With equal probabilities the class that comes first counts as the more probable, here as in the
+          accuracy: top 1 is the accuracy. (scikit-learn's `top_k_accuracy_score` takes the last, and can be below the accuracy.)
+        - `log_loss` in nats; probabilities below the smallest step of their type (1.2e-7 in float32) are replaced by it, as in
           scikit-learn; `brier`: mean squared distance from the one-hot label, summed over classes, 0 to 2 (Brier 1950).
-        - `roc_auc`, `average_precision`: means over the classes of which there are images and images of others.
+        - `roc_auc`, `average_precision`: means over the classes for which there are images of the class and of others.
         - `calibration`: `ece`, `ece_if_calibrated`, `ece_if_calibrated_high`: see `pbl.evaluation.calibration`.
         - `intervals`: 95% intervals over the images, by dotted name, such as "macro.f1"; see `compute_jackknife_intervals`.
         - `most_confused`: the 20 pairs of classes that are taken for each other most often, the most frequent first: `true`,
-          `predicted`, `images`, and their `share` of the true class's images.
-        - `class_names`, `confusion_matrix` with rows true and columns predicted classes, and
-          `confusion_matrix_normalised` by the true class's images (a row without images is None); both None of more than 100
+          `predicted`, `images`, and their `share` among the true class's images.
+        - `class_names`, `confusion_matrix` with true classes as rows and predicted classes as columns, and
+          `confusion_matrix_normalised`, divided by the true class's images (a row without images is None); both are None with more than 100
           classes: then `predictions_<split>.npz` has what is needed for one.
 
     Raises:
-        InputError: There are no images; a label is no class; there is no probability for each class; the probabilities are not finite or do not sum to 1; `positive_class` is not one of
+        InputError: There are no images; a label is not a class; there is not a probability for each class; the probabilities are not finite or do not sum to 1; `positive_class` is not one of
             two classes.
+
+    Example:
+        >>> import numpy as np
+        >>> from pbl.evaluation import compute_metrics
+        >>> labels = np.array([0, 0, 1, 1])
+        >>> probabilities = np.array([[0.9, 0.1], [0.4, 0.6], [0.2, 0.8], [0.3, 0.7]])
+        >>> metrics = compute_metrics(labels, probabilities, ["cat", "dog"])
+        >>> metrics["accuracy"], metrics["positive"]["recall"]
+        (0.75, 1.0)
     """
     labels, probabilities = np.asarray(labels), np.asarray(probabilities)
     if not len(labels):
@@ -88,7 +97,7 @@ def compute_metrics(
     rank = _rank_of_label(labels, probabilities)
     correct, n = int(is_correct.sum()), len(labels)
 
-    def report(average: str | None, labels_used: list[int] | None):
+    def report(average: str | None, labels_used: list[int] | None) -> tuple[Any, ...]:
         return sklearn_metrics.precision_recall_fscore_support(
             labels, predicted, labels=labels_used, average=average, zero_division=0
         )
@@ -131,7 +140,7 @@ def compute_metrics(
     result["log_loss"] = float(sklearn_metrics.log_loss(labels, probabilities, labels=classes))
     result["brier"] = float(_squared_distances(labels, probabilities).mean())
     for name in ("roc_auc", "average_precision"):
-        known = [of[name] for of in ranking.values() if of["roc_auc"] is not None]
+        known = [area for of in ranking.values() if (area := of[name]) is not None]
         result[name] = float(np.mean(known)) if known else None
     ece = compute_calibration_error(probabilities.max(axis=1), is_correct)
     result["calibration"] = dict(zip(("ece", "ece_if_calibrated", "ece_if_calibrated_high"), ece, strict=True))
@@ -148,7 +157,7 @@ def compute_metrics(
 
 
 def rank_worst(by_class: dict[str, dict[str, Any]], most: int) -> list[str]:
-    """Returns the names of the classes with the lowest F1, the lowest first: those that have one, and images."""
+    """Returns the names of the classes with the lowest F1, the lowest first; only classes that have images and an F1."""
     known = [name for name, row in by_class.items() if isinstance(row.get("f1"), (int, float)) and row.get("images")]
     return sorted(known, key=lambda name: by_class[name]["f1"])[:most]
 
@@ -161,14 +170,14 @@ def add_what_validation_chose(
     threshold: float | None = None,
     aim: Aim = F1,
 ) -> None:
-    """Adds to what `compute_metrics` returned what a temperature and a threshold give that validation images have chosen.
+    """Adds to the result of `compute_metrics` the effect of a temperature and a threshold that were chosen on validation images.
 
     Args:
         result: Gets `temperature`, `ece_after` and `log_loss_after` in `calibration`, and with two classes `threshold`: the
-            `aim`, the `value`, and what `at_threshold` and `at_half` (0.5) give.
+            `aim`, the `value`, and the metrics `at_threshold` and `at_half` (0.5).
         labels, probabilities: As for `compute_metrics`.
         temperature: See `pbl.evaluation.calibration.fit_temperature`.
-        threshold: See `pbl.evaluation.thresholds.choose_threshold`; None where there is none.
+        threshold: See `pbl.evaluation.thresholds.choose_threshold`; None if there is none.
         aim: What it was chosen for.
     """
     mended = apply_temperature(probabilities, temperature)
@@ -190,20 +199,20 @@ def add_what_validation_chose(
 
 
 def keep_what_some_classes_tell(result: dict[str, Any]) -> None:
-    """Takes out of what `compute_metrics` returned what data that lack whole classes cannot tell, and names those classes.
+    """Removes from the result of `compute_metrics` what data without some classes cannot show, and names those classes.
 
-    An image of a class that is not there cannot be called another by mistake: every precision, and what is computed from it,
-    would come out too high; and an area under a curve is about the images of all other classes. Accuracy, recall and the log
-    loss are those of the images that are there.
+    No image of an absent class can be called another class by mistake: every precision, and what is computed from it,
+    would be too high; and an area under a curve depends on the images of all other classes. Accuracy, recall and the log
+    loss concern only the images that exist.
 
     Args:
-        result: Gets `missing_classes`. What is left out is None, intervals are taken away.
+        result: Gets `missing_classes`. What is removed becomes None; intervals are deleted.
     """
     result["missing_classes"] = [name for name, row in result["by_class"].items() if not row["images"]]
     undefined = ("precision", "f1", "roc_auc", "average_precision")
     for row in (*result["by_class"].values(), result.get("positive", {}), result):
         row |= {name: None for name in undefined if name in row}
-    for average in ("macro", "weighted", "micro"):  # of classes that are called but not there, the recall counts 0
+    for average in ("macro", "weighted", "micro"):  # for absent classes that are predicted, the recall counts as 0
         result[average] = dict.fromkeys(result[average])
     kept = ("balanced_accuracy", "log_loss", "brier")
     result["intervals"] = {name: ends for name, ends in result["intervals"].items() if name in kept}
@@ -235,14 +244,14 @@ def _find_wrong_label(labels: np.ndarray, classes: int) -> Any:
 
 
 def _rank_of_label(labels: np.ndarray, probabilities: np.ndarray) -> np.ndarray:
-    """How many classes are taken for more probable than the true one, `int [n]`: of equal ones those that come first."""
+    """How many classes are ranked as more probable than the true one, `int [n]`: with equal probabilities those that come first."""
     own = probabilities[np.arange(len(labels)), labels][:, None]
     is_before = np.arange(probabilities.shape[1]) < labels[:, None]
     return ((probabilities > own) | ((probabilities == own) & is_before)).sum(axis=1)
 
 
 def rank_one_against_rest(is_of_class: np.ndarray, scores: np.ndarray) -> dict[str, float | None]:
-    """As scikit-learn's `roc_auc_score` and `average_precision_score`, in a tenth of the time, which counts with many classes."""
+    """The same as scikit-learn's `roc_auc_score` and `average_precision_score`, in a tenth of the time, which matters with many classes."""
     ranking = Ranking(is_of_class, scores)
     areas = ranking.areas(np.ones((1, len(scores))))[:, 0] if ranking.has_both else (None, None)
     return {
@@ -260,14 +269,14 @@ def _squared_distances(labels: np.ndarray, probabilities: np.ndarray) -> np.ndar
 def compute_jackknife_intervals(
     labels: np.ndarray, probabilities: np.ndarray, groups: int = GROUPS
 ) -> dict[str, list[float]]:
-    """95% intervals over the images of what has no interval in closed form, by leaving out a part of them at a time.
+    """95% intervals over the images for metrics without an interval in closed form, by leaving out a part of the images at a time.
 
-    The images are parted into groups, of one image each where there are no more. What a metric becomes without each of the
-    groups tells its bias and its standard error, on a scale without ends: log(m) of a loss, and log(m / (1 - m)) of a metric m
-    from 0 to 1, so that it never is 0 or 1 with two images added on either side, or half a pair of images where pairs are
-    counted, as areas do. The interval is the normal one there. `experiments/benchmarks/intervals.md` has how often it holds the
-    truth, beside a bootstrap's percentiles and BCa: a bootstrap's samples hold fewer different images than the data do, which
-    areas do not forgive.
+    The images are divided into groups, of one image each if there are no more. The metric without each of the
+    groups gives its bias and its standard error, on an unbounded scale: log(m) for a loss, and log(m / (1 - m)) for a metric m
+    from 0 to 1. So that m is never 0 or 1, two images are added on either side, or half a pair of images if pairs are
+    counted, as for areas. The interval is the normal one on this scale. `experiments/benchmarks/intervals.md` shows how often it contains the
+    true value, compared with a bootstrap's percentiles and BCa: a bootstrap's samples have fewer different images than the data, which
+    harms areas.
 
     Args:
         labels: `int [n]`.
@@ -275,9 +284,9 @@ def compute_jackknife_intervals(
         groups: How many groups at most.
 
     Returns:
-        Low and high of `balanced_accuracy`, `macro.precision`, `macro.recall`, `macro.f1`, `weighted.f1`, `log_loss`,
-        `brier`, `roc_auc`, `average_precision`, of the last two where there are at most 20 classes; none where leaving images
-        out changes nothing, as where all are right: that says nothing of others.
+        Low and high for `balanced_accuracy`, `macro.precision`, `macro.recall`, `macro.f1`, `weighted.f1`, `log_loss`,
+        `brier`, `roc_auc`, `average_precision`; for the last two if there are at most 20 classes; none if leaving images
+        out changes nothing, for example if all are right: then nothing can be said about other images.
 
     Source: J. W. Tukey (1958), Annals of Mathematical Statistics 29, 614; B. Efron and R. Tibshirani (1993), An Introduction to
     the Bootstrap, chapter 11; two images as in A. Agresti and B. A. Coull (1998), The American Statistician 52, 119-126.
@@ -287,8 +296,10 @@ def compute_jackknife_intervals(
     if groups < 2:
         return {}
     group_of = np.random.default_rng(0).permutation(n) % groups
-    kept = np.concatenate([np.ones((1, n), bool), group_of != np.arange(groups)[:, None]])  # all, then all but a group
-    step = max(1, 2_000_000 // n)  # so many at once fit into memory
+    kept = np.concatenate(
+        [np.ones((1, n), bool), group_of != np.arange(groups)[:, None]]
+    )  # all images, then all but one group
+    step = max(1, 2_000_000 // n)  # how many samples at once fit into memory
     parts = [_judge_samples(labels, probabilities, kept[at : at + step]) for at in range(0, len(kept), step)]
     intervals = {}
     for name in parts[0]:
@@ -306,13 +317,13 @@ def compute_jackknife_intervals(
         reach = 1.96 * np.sqrt((groups - 1) / groups * ((others - others.mean()) ** 2).sum())
         ends = np.array([centre - reach, centre + reach])
         low, high = np.exp(ends) if is_loss else ((many + 2 * added) / (1 + np.exp(-ends)) - added) / many
-        # What was measured is never told to be out of the question.
+        # The measured value is always inside the interval.
         intervals[name] = [float(min(max(0.0, low), value)), float(max(min(high, np.inf if is_loss else 1.0), value))]
     return intervals
 
 
 def _judge_samples(labels: np.ndarray, probabilities: np.ndarray, counts: np.ndarray) -> dict[str, np.ndarray]:
-    """What `compute_jackknife_intervals` gives intervals for, of samples in which image i stands `counts[:, i]` times."""
+    """The metrics of `compute_jackknife_intervals` for samples in which image i occurs `counts[:, i]` times."""
     (n, classes), counts = probabilities.shape, counts.astype(np.float64)
     size, predicted = counts.sum(axis=1), probabilities.argmax(axis=1)
     kept, loss = probabilities[np.arange(n), labels], _squared_distances(labels, probabilities)
@@ -344,7 +355,7 @@ def _judge_samples(labels: np.ndarray, probabilities: np.ndarray, counts: np.nda
 
 
 class Ranking:
-    """Images in falling order of a score, so that areas under curves of many weighted samples are sums."""
+    """Images by decreasing score, so that areas under curves of many weighted samples are sums."""
 
     def __init__(self, is_positive: np.ndarray, scores: np.ndarray):
         self.order = np.argsort(-scores, kind="stable")
@@ -353,7 +364,7 @@ class Ranking:
         self.has_both = bool(is_positive.any() and not is_positive.all())
 
     def areas(self, counts: np.ndarray) -> np.ndarray:
-        """ROC-AUC and average precision `[2, draws]` of samples in which image i stands `counts[:, i]` times."""
+        """ROC-AUC and average precision `[2, draws]` of samples in which image i occurs `counts[:, i]` times."""
         ranked = counts[:, self.order]
         positive = np.add.reduceat(ranked * self.is_positive, self.starts, axis=1)
         every = np.add.reduceat(ranked, self.starts, axis=1)
@@ -384,25 +395,26 @@ def find_metric(result: dict[str, Any], name: str) -> float:
     """Returns a metric by its dotted name, such as "accuracy", "macro.f1" or "by_class.cat.recall".
 
     Raises:
-        InputError: There is no number of this name (the nearest name is given), or it is undefined.
+        InputError: There is no number of this name (the message gives the nearest name), or it is undefined.
     """
     numbers = dict(_flatten(result))
     if name not in numbers:
         raise InputError("No metric is called '{name}'. {nearest}", name=name, nearest=name_nearest(name, numbers))
-    if numbers[name] is None:
+    value = numbers[name]
+    if value is None:
         raise InputError("'{name}' is undefined here: no image of this class, or none predicted as it.", name=name)
-    return numbers[name]
+    return value
 
 
 def check_metric_name(name: str, class_names: Sequence[str]) -> None:
-    """Raises InputError unless `compute_metrics` gives a number of this name; before anything is evaluated for it."""
+    """Raises InputError unless `compute_metrics` returns a number of this name; called before anything is evaluated for it."""
     classes, one_hot = np.arange(len(class_names)), np.eye(len(class_names))
     result = compute_metrics(classes, one_hot, class_names)
     add_what_validation_chose(result, classes, one_hot, 1.0, 0.5)
     find_metric(result, name)
 
 
-def _flatten(result: dict[str, Any], prefix: str = ""):
+def _flatten(result: dict[str, Any], prefix: str = "") -> Iterator[tuple[str, float | None]]:
     for key, value in result.items():
         if isinstance(value, dict):
             yield from _flatten(value, f"{prefix}{key}.")

@@ -6,29 +6,29 @@ from typing import NamedTuple
 
 import numpy as np
 
-MOST_PAIRS = 24  # of which images are kept
-OF_EACH = 6  # images of a pair of classes: the surest mistakes
+MOST_PAIRS = 24  # pairs of classes of which images are kept
+OF_EACH = 6  # images of each pair of classes: the mistakes with the highest confidence
 LONGEST_SIDE = 48  # pixels of a small image
 MOST_KEPT = MOST_PAIRS * OF_EACH
 
 
 class Pair(NamedTuple):
-    """A true class, and another one for which its images were taken.
+    """A true class, and another class for which its images were taken.
 
     Attributes:
-        true, predicted: Numbers of the classes.
+        true, predicted: Indices of the classes.
         count: How many images.
-        places: Where the surest mistakes stand among the images, the surest first.
+        places: Indices of the mistakes with the highest confidence, the highest first.
     """
 
     true: int
     predicted: int
-    count: int
+    count: int  # type: ignore[assignment]  # hides tuple.count, which nobody asks for here
     places: list[int]
 
 
 def count_confusions(labels: np.ndarray, predicted: np.ndarray) -> list[tuple[int, int, int]]:
-    """Returns true class, predicted class and images of each pair of classes that is confused, the most frequent first."""
+    """Returns true class, predicted class and number of images for each pair of classes that is confused, the most frequent first."""
     wrong = labels != predicted
     pairs, counts = np.unique(np.stack([labels[wrong], predicted[wrong]], axis=1), axis=0, return_counts=True)
     order = np.argsort(-counts, kind="stable")
@@ -58,7 +58,7 @@ def make_small_images(pixels: Sequence[np.ndarray]) -> np.ndarray:
     Args:
         pixels: Images, each `uint8 [height, width, 1 or 3]`.
     """
-    from PIL import Image  # only where images are made: a run is opened without it
+    from PIL import Image  # imported only when images are made: a run is opened without it
 
     small = []
     for image in pixels:

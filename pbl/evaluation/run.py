@@ -1,4 +1,4 @@
-"""A trained run judged on its validation or test split, and used on new images."""
+"""Evaluates a trained run on its validation or test split, and uses it on new images."""
 
 import contextlib
 import copy
@@ -36,22 +36,28 @@ from pbl.storage.writing import PASSING, replacing
 from pbl.tasks import Question, find_task
 from pbl.training.performance import is_native, precision
 
-# An image is in colour where the largest and the smallest of a pixel's three values are so many levels of 255 apart on average: more
-# than JPEG's rounding of a grey picture.
+# An image is in colour if the largest and the smallest of a pixel's three values differ on average by this many levels of 255: more
+# than the rounding of a grey JPEG picture.
 COLOURED = 8
 
 
 def load_model(run: str | Path | Run, policy: str | None = None) -> keras.Model:
-    """Builds a run's model from `config.json` and gives it the weights of its best epoch.
+    """Builds a run's model from `config.json` and loads the weights of its best epoch.
 
-    A builder of one's own is found by executing the run's `experiment.py`: load only runs that you trust.
+    A user's own builder is found by executing the run's `experiment.py`: load only runs that you trust.
 
     Args:
         run: The run, or its folder.
-        policy: The dtype policy that it computes in, such as "float32"; that of the training unless given, where this machine has it.
+        policy: The dtype policy in which it computes, such as "float32"; by default that of the training, if this machine has it.
 
     Raises:
-        InputError: The folder is no run, or its weights are missing, damaged or of another model.
+        InputError: The folder is not a run, or its weights are missing, damaged or from another model.
+
+    Example:
+        >>> import pbl
+        >>> model = pbl.load_model("runs/mine/001")
+        >>> model.output_shape
+        (None, 10)
     """
     run = load_run(run)
     run.execute_experiment()
@@ -62,7 +68,13 @@ def load_model(run: str | Path | Run, policy: str | None = None) -> keras.Model:
 def build_model(run: Run, policy: str | None = None) -> keras.Model:
     """Does what `load_model` does, without executing the run's `experiment.py`.
 
-    A builder's option `weights`, which names what it starts from, is set to None: the run's own weights follow.
+    A builder's option `weights`, which names the initial weights, is set to None: the run's own weights are loaded later.
+
+    Example:
+        >>> import pbl
+        >>> from pbl.evaluation import build_model
+        >>> build_model(pbl.load_run("runs/mine/001")).output_shape
+        (None, 10)
     """
     file = run.path / "best.weights.h5"
     if not (run.holds(file.name) or run.holds("best.keras")):
@@ -88,7 +100,7 @@ def build_model(run: Run, policy: str | None = None) -> keras.Model:
     try:
         with (
             warnings.catch_warnings()
-        ):  # of a model that its builder compiles: its optimizer is not read back, nor needed
+        ):  # a model that its builder compiles: its optimizer is neither restored nor needed
             warnings.filterwarnings("ignore", message="Skipping variable loading for optimizer")
             with whole_weights(run.path, "best", model, run.environment.get("best_epoch")) as weights:
                 model.load_weights(weights)
@@ -109,7 +121,14 @@ def build_model(run: Run, policy: str | None = None) -> keras.Model:
 
 
 def open_data(config: Config, source: str | None = None) -> Data:
-    """Loads the data that a configuration names, or another source in the same form."""
+    """Loads the data that a configuration names, or another source in the same form.
+
+    Example:
+        >>> from pbl import Config
+        >>> from pbl.evaluation import open_data
+        >>> open_data(Config(dataset="digits")).input_shape
+        (8, 8, 1)
+    """
     task = find_task(config)
     return load_data(
         source or config.dataset,
@@ -120,7 +139,7 @@ def open_data(config: Config, source: str | None = None) -> Data:
 
 
 def choose_data_settings(run: Run) -> Config:
-    """Returns the settings with which a run's data are opened once more: in its size, without what only training needs."""
+    """Returns the settings with which a run's data is opened again: with its image size, without what only training needs."""
     *size, channels = run.split["input_shape"]
     return run.config.replace(
         image_size=tuple(size), channels=channels, augmentation={}, sample_weights=None, class_weight=None
@@ -128,11 +147,11 @@ def choose_data_settings(run: Run) -> Config:
 
 
 def open_run_data(run: Run, data_dir: str | None = None) -> Data:
-    """Loads the data of a run; raises InputError unless they are those that it was trained on.
+    """Loads the data of a run; raises InputError unless it is the data that it was trained on.
 
     Args:
         run: The run.
-        data_dir: Folder of prepared TensorFlow Datasets, where it is not that of the training.
+        data_dir: Folder of prepared TensorFlow Datasets, if it is not that of the training.
     """
     config = choose_data_settings(run)
     data = open_data(config.replace(data_dir=data_dir) if data_dir else config)
@@ -162,20 +181,30 @@ def evaluate(
     Args:
         run: The run, or its folder. Its `experiment.py` is executed.
         split: "val" or "test".
-        source: Another data set with the same classes or some of them, in place of the run's own: all its images, where it
+        source: Another data set with the same classes or some of them, instead of the run's own: all its images, if it
             has no official split of this name. Or the run's own data in another place, under the same name.
-        data_dir: Folder of prepared TensorFlow Datasets, where it is not that of the training.
-        positive_class: With two classes, the one whose precision, recall and F1 stand first.
-        aim: With two classes, what the decision threshold is chosen for; it, and the temperature, are chosen on the run's
+        data_dir: Folder of prepared TensorFlow Datasets, if it is not that of the training.
+        positive_class: With two classes, the one whose precision, recall and F1 are reported.
+        aim: With two classes, what the decision threshold is chosen for; `pbl.evaluation.thresholds.parse_aim` makes one of words
+            such as "recall>=0.95". Threshold and temperature are chosen on the run's
             validation images, whatever is evaluated.
 
     Returns:
-        What `pbl.evaluation.metrics.compute_metrics` and `add_what_validation_chose` give, and `run`, `source`, `split`, `best_epoch`, `status`, `test_uses`,
-        `copies_in_train` (images whose very pixels were trained on). Of data with some of the classes
-        `missing_classes` names the others, and what needs images of all is None.
+        What `pbl.evaluation.metrics.compute_metrics` and `add_what_validation_chose` compute, and `run`, `source`, `split`, `best_epoch`, `status`, `test_uses`,
+        `copies_in_train` (images whose exact pixels were trained on). For data with only some of the classes
+        `missing_classes` names the others, and what needs images of all classes is None.
 
     Raises:
-        InputError: The run is incomplete; its data are not those of the training; the classes differ.
+        InputError: The run is incomplete; its data is not that of the training; the classes differ.
+
+    Example:
+        >>> import pbl
+        >>> metrics = pbl.evaluate("runs/mine/001")
+        >>> metrics["images"], metrics["split"]
+        (189, 'val')
+        >>> low, high = metrics["accuracy_interval"]
+        >>> low < metrics["accuracy"] < high
+        True
     """
     if split not in ("val", "test"):
         raise InputError("split='{split}'. Valid: val, test.", split=split)
@@ -198,13 +227,13 @@ def _evaluate(
     if data_dir:
         config = config.replace(data_dir=data_dir)
     is_own = source in (None, run.config.dataset)
-    if not is_own and Path(source).name == Path(run.config.dataset).name:  # its own data, perhaps, in another place
+    if not is_own and Path(source).name == Path(run.config.dataset).name:  # perhaps its own data in another place
         data = None
-        with contextlib.suppress(InputError):  # then it is judged as other data, or told below
+        with contextlib.suppress(InputError):  # then it is judged as other data, or reported below
             data = open_data(config, source)
         if data and run.has_same_images(data.split):
             return evaluate_on(run, model, data, split, positive_class=positive_class, aim=aim)
-    if not is_own:  # how the run's own data were split says nothing of others
+    if not is_own:  # how the run's own data was split says nothing about other data
         config = config.replace(groups=None, folds=None, fold=0, leave_out=None, validation_fraction=None)
     try:
         data = open_data(config, source)
@@ -229,8 +258,16 @@ def evaluate_on(
     aim: Aim = F1,
     all_figures: bool = True,
 ) -> dict[str, Any]:
-    """Does what `evaluate` does, with a model and data that are loaded already; of the figures only the confusion matrix
+    """Does what `evaluate` does, with a model and data that are already loaded; draws only the confusion matrix
     unless `all_figures`.
+
+    Example:
+        >>> import pbl
+        >>> from pbl.evaluation import evaluate_on, open_data
+        >>> run = pbl.load_run("runs/mine/001")
+        >>> metrics = evaluate_on(run, pbl.load_model(run), open_data(run.config), "val", all_figures=False)
+        >>> metrics["images"]
+        189
     """
     task = find_task(run.config)
     trained_on, found = run.split["class_names"], data.class_names
@@ -243,7 +280,7 @@ def evaluate_on(
         )  # fmt: skip
     positive_class = positive_class or run.config.positive_class
     check_positive_class(positive_class, trained_on)
-    # Of other data that have no such split of their own all images are judged.
+    # Other data without such a split of its own: all images are judged.
     is_whole = not is_own and data.split["made_by"][split]["kind"] != "official"
     images = data.everything if is_whole else data.images(split)
     if found != trained_on and is_part:
@@ -254,7 +291,9 @@ def evaluate_on(
         _check_images(run, data.name, split, images.hashes, images.names)
     if split == "test":
         run.record_test_use()
-        if is_own and "test" not in run.split["hashes"]:  # official, so never read until now: from here on it is known
+        if (
+            is_own and "test" not in run.split["hashes"]
+        ):  # official, so never read until now: from here on its images are known
             run.split["hashes"]["test"] = shorten(images.hashes)
             run.write_json("split.json", run.split)
     trained = set(run.split["hashes"]["train"])
@@ -269,7 +308,7 @@ def evaluate_on(
         all_figures=all_figures,
         best=task.best,
         options=task.options,
-        # A classifier is judged without them: a damaged data_check.json does not stand in its way.
+        # A classifier is judged without them, so that a damaged data_check.json does not prevent it.
         findings=() if run.config.is_classifier else read_findings(run),
         groups=data.groups_of(images.names),
         folder=run.path if is_own else None,
@@ -295,11 +334,14 @@ def evaluate_on(
         for name, figure in judged.figures:
             with replacing(run.path / "figures" / f"{name}_{split}.png") as temporary:
                 figure.savefig(temporary, dpi=120)
-    return {**result, "status": environment.get("status", "unknown")}  # not stored: it is the run's, and may change
+    return {
+        **result,
+        "status": environment.get("status", "unknown"),
+    }  # not stored: it belongs to the run and may change
 
 
 def _read_validation(run: Run) -> tuple[np.ndarray, np.ndarray] | None:
-    """What `train` left of the run's validation images: labels and probabilities, or scores and which are normal; None where damaged."""
+    """What `train` stored about the run's validation images: labels and probabilities, or scores and which are normal; None if damaged."""
     with contextlib.suppress(InputError):
         if run.config.is_classifier:
             saved = run.read_predictions("val")
@@ -309,7 +351,7 @@ def _read_validation(run: Run) -> tuple[np.ndarray, np.ndarray] | None:
 
 
 def _best_epoch_so_far(run: Run) -> int | None:
-    """Of a run that was killed: the epoch of the model that is kept, else that of the lowest validation loss."""
+    """For a run that was killed: the epoch of the saved model, otherwise that of the lowest validation loss."""
     kept = None
     with contextlib.suppress(FileNotFoundError, UnreadableFile):
         kept = read_seal(run.path / "best.weights.h5", run.path) or read_comment(run.path / "best.keras")
@@ -345,30 +387,36 @@ def predict(
     note: Callable[[str], None] = lambda line: print(say_sentence(line)),
     maps: str | Path | None = None,
 ) -> pd.DataFrame:
-    """Predicts image files: the class of each; of another task what its `predict` gives, such as a score.
+    """Predicts image files: the class of each; for another task what its `predict` returns, such as a score.
 
     The images go through the same decoding and resizing as in training, so that a test image that was saved to a file
-    gets the very probabilities that `evaluate` computed for it.
+    gets exactly the probabilities that `evaluate` computed for it.
 
     Args:
         run: The run, or its folder. Its `experiment.py` is executed.
         paths: One or more image files, and folders that are searched for images.
-        tell: Called with a line where files in a folder are no images: they are left out.
-        note: Called with a line where the answers are worth less than they look: images that the run was trained on, and images in
-            colour where it knows grey ones alone.
-        maps: Of a task that draws maps (anomaly detection: where the error is; segmentation: what is marked): a folder for a picture of
-            each image; made if absent. Of segmentation also each mask, a PNG of the image's own size with a grey value a class, and
+        tell: Called with a line if files in a folder are not images: they are left out.
+        note: Called with a line if the answers are less reliable than they look: for images that the run was trained on, and for images in
+            colour if it was trained on grey ones only.
+        maps: For a task that draws maps (anomaly detection: where the error is; segmentation: what is marked): a folder for a picture of
+            each image; made if absent. For segmentation also each mask, a PNG of the image's own size with one grey value for each class, and
             `classes.txt`.
 
     Returns:
-        One row an image: `file`, `class`, `probability`, and one column of probabilities for each class; of anomaly detection
-        `file`, `score`, `above` and `alarm` (`pbl.tasks.anomaly.predict`); of contrastive learning `file`, `other`, `cosine`, `above` and
-        `same` (`pbl.tasks.contrast.predict`). Of detection one row a box: `file`, `class`, `score`, and `left`, `top`, `right`, `bottom` in
-        pixels of the image's own (`pbl.tasks.detection.predict`).
+        One row for each image: `file`, `class`, `probability`, and one column of probabilities for each class; for anomaly detection
+        `file`, `score`, `above` and `alarm` (`pbl.tasks.anomaly.predict`); for contrastive learning `file`, `other`, `cosine`, `above` and
+        `same` (`pbl.tasks.contrast.predict`). For detection one row for each box: `file`, `class`, `score`, and `left`, `top`, `right`, `bottom` in
+        pixels of the image file (`pbl.tasks.detection.predict`).
 
     Raises:
-        InputError: A path does not exist, a folder holds no image, a file that was named is no image (all such files are
-            named).
+        InputError: A path does not exist, a folder has no image, a file that was named is not an image (the message names all
+            such files).
+
+    Example:
+        >>> import pbl
+        >>> table = pbl.predict("runs/mine/001", "photos/zero")
+        >>> len(table), list(table.columns[:3])
+        (8, ['file', 'class', 'probability'])
     """
     run = load_run(run)
     task = find_task(run.config)
@@ -396,14 +444,14 @@ def predict(
 
 
 def predict_read(run: Run, model: keras.Model, files: Sequence[Path], pixels: np.ndarray) -> pd.DataFrame:
-    """Does what `predict` does, with a model that is loaded and images that are read already (`read_images`)."""
+    """Does what `predict` does, with a model that is loaded and images that have been read (`read_images`)."""
     with tell_slips(run.path, models.MODELS.get(run.config.model)):
         table = find_task(run.config).predict(model, pixels, run)
-    if "left" in table:  # places in what the network sees
+    if "left" in table:  # coordinates in the network's input
         table = _unfit_places(table, files, run)
-    places = table.pop("image") if "image" in table else range(len(files))  # one of several boxes, or each image once
+    places = table.pop("image") if "image" in table else range(len(files))  # the image of each box, or each image once
     table.insert(0, "file", [str(files[place]) for place in places])
-    if "other" in table:  # of images that are compared with each other: which of them
+    if "other" in table:  # images are compared with each other: which one
         table["other"] = [str(files[number]) for number in table["other"]]
     return table
 
@@ -421,7 +469,7 @@ def _write_maps(figures: Iterable[Figure], files: Sequence[Path], folder: Path) 
 
 
 def _write_masks(masks: Iterable[np.ndarray], files: Sequence[Path], folder: Path, run: Run) -> None:
-    """Writes each mask in the size of its own image, a grey value a class, and what the values mean."""
+    """Writes each mask in the size of its own image, with one grey value for each class, and what the values mean."""
     for mask, file, name in zip(masks, files, _name_pictures(files), strict=True):
         own = unfit_mask(mask, read_image(file).shape[:2], run.split["fit"])
         with replacing(folder / f"{name}_mask.png") as temporary:
@@ -432,7 +480,7 @@ def _write_masks(masks: Iterable[np.ndarray], files: Sequence[Path], folder: Pat
 
 
 def _unfit_places(table: pd.DataFrame, files: Sequence[Path], run: Run) -> pd.DataFrame:
-    """Brings boxes to the pixels of their own images."""
+    """Converts boxes to the pixels of their own images."""
     corners, fit, seen = ["left", "top", "right", "bottom"], run.split["fit"], tuple(run.split["input_shape"][:2])
     for image, rows in table.groupby("image"):
         size = read_image(files[image]).shape[:2]
@@ -445,7 +493,7 @@ def _name_pictures(files: Sequence[Path]) -> list[str]:
     taken, names = set(stems), []
     for number, file in enumerate(files):
         name = file.stem
-        while stems[file.stem] > 1 and name in taken:  # a.jpg and b/a.jpg, where there may be an a_1.jpg too
+        while stems[file.stem] > 1 and name in taken:  # a.jpg and b/a.jpg, while there may be an a_1.jpg too
             name, number = f"{file.stem}_{number}", number + 1
         taken.add(name)
         names.append(name)
@@ -459,20 +507,29 @@ def read_images(
     tell: Callable[[str], None],
     note: Callable[[str], None] = lambda line: None,
 ) -> tuple[list[Path], np.ndarray]:
-    """Reads image files as a run's model takes them.
+    """Reads image files in the form that a run's model takes.
 
     Args:
         run: The run.
         files: The files.
-        named: Those that a person named one by one: each must be an image. Of others, found in a folder, some may not be.
-        tell: Called with a line that says which files are left out, where there are such.
+        named: Those that a person named one by one: each must be an image. Files found in a folder need not be.
+        tell: Called with a line that says which files are left out, if there are any.
         note: As for `predict`.
 
     Returns:
         The files that were read, and their pixels, `uint8 [n, height, width, channels]`.
 
     Raises:
-        InputError: A file of `named`, or every file, is no image; all such files are named.
+        InputError: A file of `named`, or every file, is not an image; the message names all such files.
+
+    Example:
+        >>> from pathlib import Path
+        >>> import pbl
+        >>> from pbl.evaluation import read_images
+        >>> file = Path("photos/zero/0.png")
+        >>> files, pixels = read_images(pbl.load_run("runs/mine/001"), [file], {file}, print)
+        >>> pixels.shape
+        (1, 8, 8, 1)
     """
     *size, channels = run.split["input_shape"]
     read, pixels, unread = [], [], {}

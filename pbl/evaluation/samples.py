@@ -1,4 +1,4 @@
-"""Images from a generator, the same for the same seed; and which real images they are compared with."""
+"""Images from a generator, the same for the same seed; and the choice of real images for comparison."""
 
 from typing import Any
 
@@ -9,8 +9,8 @@ from pbl.errors import InputError
 from pbl.evaluation.generation import MOST, MOST_TRAIN, Reference
 from pbl.evaluation.image_judge import open_judge
 
-AT_ONCE = 100  # every call of the generator is of so many, filled up: else the last bits would depend on the count
-FEWEST = 40  # images that teach the judge, and as many to compare with; of fewer nothing can be said
+AT_ONCE = 100  # images in every call of the generator, padded: otherwise the last bits would depend on the count
+FEWEST = 40  # images to train the judge, and as many for comparison; with fewer nothing can be said
 
 
 def generate_images(
@@ -19,14 +19,14 @@ def generate_images(
     """Makes images, `uint8 [count, height, width, channels]`.
 
     Args:
-        model: With a `generator` that makes pixels 0 to 255 from noise, or from noise and labels (`pbl.models.gan.GAN`).
+        model: A model with a `generator` that makes pixels 0 to 255 from noise, or from noise and labels (`pbl.models.gan.GAN`).
         count: How many.
-        seed: Of the noise: the first images of a seed are the same whatever the count.
-        labels: `int [count]`, where the generator takes them.
-        noise: `float [count, noise_size]`, in place of the seed's.
+        seed: Seed of the noise: the first images of a seed are the same whatever the count.
+        labels: `int [count]`, if the generator takes them.
+        noise: `float [count, noise_size]`, instead of the seed's.
 
     Raises:
-        InputError: The generator's pixels are no numbers.
+        InputError: The generator's pixels are not numbers.
     """
     size = find_noise_size(model)
     if noise is None:
@@ -45,18 +45,18 @@ def generate_images(
 
 
 def find_noise_size(model: keras.Model) -> int:
-    """How many numbers a model's generator makes an image from."""
+    """From how many numbers a model's generator makes an image."""
     inputs = model.generator.inputs
     return int(inputs[0].shape[-1])
 
 
 def takes_labels(model: keras.Model) -> bool:
-    """Whether a model's generator is told which class to make."""
+    """Whether a model's generator takes the class to make as an input."""
     return len(model.generator.inputs) == 2
 
 
 def share_out(hashes: list[str]) -> np.ndarray:
-    """Which images teach the judge, `bool [n]`: every second one in the order of their contents; the others are compared with."""
+    """Which images train the judge, `bool [n]`: every second one in the order of their contents; the others are for comparison."""
     teaches = np.zeros(len(hashes), bool)
     teaches[np.argsort(np.array(hashes), kind="stable")[::2]] = True
     return teaches
@@ -70,12 +70,12 @@ def draw_labels(labels: np.ndarray, count: int) -> np.ndarray:
 
 
 def choose_real(hashes: list[str]) -> np.ndarray:
-    """At most 2,000 of some images, chosen by content: their numbers."""
+    """The indices of at most 2,000 of some images, chosen by content."""
     return np.sort(np.argsort(np.array(hashes), kind="stable")[:MOST])
 
 
 def check_count(data: Any) -> None:
-    """Raises InputError where the validation images are too few to teach a judge by half of them and compare with the others."""
+    """Raises InputError if there are too few validation images to train the judge on half of them and compare with the other half."""
     images = len(data.images("val").labels)
     if images < 2 * FEWEST:
         raise InputError(
@@ -87,16 +87,16 @@ def check_count(data: Any) -> None:
 
 
 def make_reference(data: Any, images: Any, count: int, is_validation: bool) -> tuple[Reference, np.ndarray]:
-    """Opens the judge, and looks at the real images.
+    """Opens the judge, and computes its features of the real images.
 
     Args:
-        data: The data: half of its validation images teach the judge.
-        images: The images to compare with; of validation the other half.
-        count: Samples each time, at most; no more than there are real images.
-        is_validation: Whether they are validation's.
+        data: The data: half of its validation images train the judge.
+        images: The images to compare with; for validation the other half.
+        count: Number of samples each time, at most; no more than there are real images.
+        is_validation: Whether they are validation images.
 
     Returns:
-        The reference, and the numbers of the real images in it.
+        The reference, and the indices of the real images in it.
 
     Raises:
         InputError: There are too few images.

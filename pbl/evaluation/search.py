@@ -1,4 +1,4 @@
-"""Images that are most like others, by the features that a run of task=contrast has learned."""
+"""Images that are most similar to others, by the features that a run of task=contrast has learned."""
 
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -27,25 +27,26 @@ def search(
     tell: Callable[[str], None] = lambda line: print(say_sentence(line)),
     note: Callable[[str], None] = lambda line: print(say_sentence(line)),
 ) -> pd.DataFrame:
-    """Finds among image files those that are most like some others, by the features that a run of task=contrast has learned.
+    """Finds the image files that are most similar to some others, by the features that a run of task=contrast has learned.
 
     Args:
         run: The run, or its folder. Its `experiment.py` is executed.
         paths: What is sought: one or more image files, and folders that are searched for images.
-        among: What is searched, likewise. A file that is sought itself is not found for itself.
+        among: What is searched, in the same form. A file that is sought is not found for itself.
         most: How many are found for each image.
-        picture: Where a picture goes, a row for each of the first 8 images; none unless given.
+        picture: Where a picture is written, with a row for each of the first 8 images; by default none.
         tell, note: As for `predict`.
 
     Returns:
-        A row for each that was found: `file`, `rank` from 1, `found`, `cosine`; and where validation had pairs of different classes
-        `above`, the share of them that are less alike, and `same` (`pbl.tasks.contrast.predict`).
+        A row for each that was found: `file`, `rank` from 1, `found`, `cosine`; and, if validation had pairs of different classes,
+        `above`, the share of them that are less similar, and `same` (`pbl.tasks.contrast.predict`).
 
     Raises:
-        InputError: A run of another task; no image; see `predict`.
+        InputError: The run has another task; there is no image; see `predict`.
 
     Example:
-        `pbl.search("runs/mnist_simclr/001", "mine.png", "photos", most=3)`
+        >>> import pbl
+        >>> found = pbl.search("runs/mnist_simclr/001", "mine.png", "photos", most=3)  # doctest: +SKIP
     """
     run = load_run(run)
     if run.config.task != "contrast":
@@ -83,7 +84,7 @@ def _draw_found(
     table: pd.DataFrame, pixels: np.ndarray, others: np.ndarray, names: Sequence[str], run: Run, file: Path
 ) -> None:
     rows = [of for _, of in table[table["image"] < SHOWN].groupby("image")]
-    columns = min(map(len, rows))  # a file that is sought itself leaves a place more
+    columns = min(map(len, rows))  # a file that is itself sought leaves one place empty
     figure = plot_found(
         pixels[[of["image"].iloc[0] for of in rows]],
         np.stack([others[of["found"][:columns]] for of in rows]),

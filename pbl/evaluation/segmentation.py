@@ -1,9 +1,9 @@
-"""What predicted masks are worth: by class, as the mean over images or patients, and beside it pooled; empty masks apart.
+"""How good predicted masks are: by class, as a mean over images or patients, and also pooled; empty masks are counted separately.
 
-One number of all pixels hides what matters. "All background" has most pixels right where lesions are small; pooled pixels count a large
-organ more than ten small ones; and a mean in which an empty mask counts as perfect rewards who finds nothing. So Dice and IoU are means
-over the images that have the class, images that have none are counted apart by what is falsely found in them, and connected regions are
-counted one by one. Every number is of single images, whatever the batch. NumPy and SciPy alone.
+A single number over all pixels hides what matters. "All background" has most pixels right if lesions are small; pooled pixels count a large
+organ more than ten small ones; and a mean in which an empty mask counts as perfect rewards a network that finds nothing. So Dice and IoU are means
+over the images that have the class. Images without it are counted separately, by what is falsely found in them, and connected regions are
+counted one by one. Every number is computed from single images, whatever the batch. Needs NumPy and SciPy alone.
 """
 
 from collections.abc import Sequence
@@ -12,7 +12,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from scipy import ndimage, stats
 
-FOUND = 0.1  # share of a region's pixels: of a region that is hit by less nobody would say that it was found
+FOUND = 0.1  # share of a region's pixels: with less, nobody would say that the region was found
 LEVELS = 200  # thresholds that are tried
 NEIGHBOURS = np.ones((3, 3), bool)  # pixels that touch at a corner are one region
 AT_ONCE = 2**24  # pixels that are counted together
@@ -33,12 +33,12 @@ class Overlap(NamedTuple):
 
     @property
     def dice(self) -> np.ndarray:
-        """`float [n, classes]`: 2 both / (truth + predicted) (Dice 1945); NaN where the class is in neither mask."""
+        """`float [n, classes]`: 2 both / (truth + predicted) (Dice 1945); NaN if the class is in neither mask."""
         return _divide(2 * self.both, self.truth + self.predicted)
 
     @property
     def iou(self) -> np.ndarray:
-        """`float [n, classes]`: both / either (Jaccard 1912); NaN where the class is in neither mask."""
+        """`float [n, classes]`: both / either (Jaccard 1912); NaN if the class is in neither mask."""
         return _divide(self.both, self.truth + self.predicted - self.both)
 
 
@@ -68,32 +68,32 @@ class Average(NamedTuple):
     """A mean over images, or over patients.
 
     Attributes:
-        value: The mean; None where there is nothing to average.
+        value: The mean; None if there is nothing to average.
         low, high: Ends of its 95% interval, within 0 and 1; None with fewer than two.
-        count: Images, or patients, that it is of.
+        count: Number of images, or patients, in the mean.
     """
 
     value: float | None
     low: float | None
     high: float | None
-    count: int
+    count: int  # type: ignore[assignment]  # hides tuple.count, which nobody asks for here
 
 
 def find_reach(values: np.ndarray) -> float:
-    """Half of Student's 95% interval of a mean, of two values or more."""
+    """Half of the width of Student's 95% interval of a mean; needs at least two values."""
     return float(stats.t.ppf(0.975, len(values) - 1) * values.std(ddof=1) / np.sqrt(len(values)))
 
 
 def average(values: np.ndarray, groups: Sequence[str] | None = None) -> Average:
-    """Averages over images; with groups over groups, each counted once, by the mean of its images.
+    """Averages over images; with groups over groups, where each group counts once, with the mean of its images.
 
-    The interval is Student's, over images or groups: they are drawn, and not the pixels, which are alike within an image.
+    The interval is Student's, over images or groups: these are drawn at random, not the pixels, which are alike within an image.
 
     Args:
         values: `float [n]`, from 0 to 1; NaN is left out.
-        groups: A word for each image, such as its patient.
+        groups: A group name for each image, such as its patient.
 
-    Example: `average(np.array([0.8, np.nan, 0.6]))` is of 2 images and gives 0.7.
+    Example: `average(np.array([0.8, np.nan, 0.6]))` averages 2 images and returns 0.7.
     """
     known = ~np.isnan(values)
     values = np.asarray(values, float)[known]
@@ -110,14 +110,14 @@ def average(values: np.ndarray, groups: Sequence[str] | None = None) -> Average:
 
 
 def share_out(dice: np.ndarray, groups: Sequence[str] | None = None) -> np.ndarray:
-    """Returns the Dice of each class by image, or by group: the mean of its images that have the class, NaN where none has.
+    """Returns the Dice of each class by image, or by group: the mean of its images that have the class, NaN if none has.
 
     Args:
-        dice: `float [n, classes]`, without the background; NaN where an image has not the class.
-        groups: A word for each image, or None.
+        dice: `float [n, classes]`, without the background; NaN if an image does not have the class.
+        groups: A group name for each image, or None.
 
     Returns:
-        `float [units, classes]`; groups in the order of their words.
+        `float [units, classes]`; groups in the order of their names.
     """
     if groups is None:
         return dice
@@ -132,12 +132,12 @@ def share_out(dice: np.ndarray, groups: Sequence[str] | None = None) -> np.ndarr
 def weigh_units(table: np.ndarray) -> np.ndarray:
     """Returns a value for each image or group whose mean is the mean over classes of the mean over those that have the class.
 
-    Of one class it is their Dice. Of several it is that mean, and how far a unit lies from the mean of each class that it has, times the
-    part that it is of that mean: then the spread of the values is that of the mean (the linearised variance of a ratio; Cochran 1977,
-    Sampling Techniques, 3rd edition, section 6.4), and says nothing of who has which class.
+    With one class it is the Dice. With several classes it is that mean plus, for each class that a unit has, the unit's deviation from the class's mean, weighted
+    by the unit's part of that mean. Then the spread of the values is that of the mean (the linearised variance of a ratio; Cochran 1977,
+    Sampling Techniques, 3rd edition, section 6.4), and does not depend on which unit has which class.
 
     Args:
-        table: `float [units, classes]`, as `share_out` gives it, or a difference of two; each unit has a class. A class that none has
+        table: `float [units, classes]`, as `share_out` returns it, or a difference of two; each unit has a class. A class that no unit has
             does not count.
     """
     table = table[:, ~np.isnan(table).all(axis=0)]
@@ -148,7 +148,7 @@ def weigh_units(table: np.ndarray) -> np.ndarray:
 
 
 class Mean(NamedTuple):
-    """A mean over classes of means over images or groups, with its 95% interval, which may reach beyond what is possible."""
+    """A mean over classes of means over images or groups, with its 95% interval, which may extend beyond the possible values."""
 
     value: float
     low: float
@@ -158,10 +158,10 @@ class Mean(NamedTuple):
 def average_classes(table: np.ndarray) -> Mean:
     """Averages over the images that have a class, then over the classes; the interval is Student's, of `weigh_units`.
 
-    Of fewer than two units it is the widest that there is, since nothing is known.
+    With fewer than two units it is the widest possible interval, since nothing is known.
 
     Args:
-        table: `float [images or groups, classes]`, from -1 to 1; NaN where it has not the class. Some image has one.
+        table: `float [images or groups, classes]`, from -1 to 1; NaN if it does not have the class. At least one image has one.
     """
     values = weigh_units(table[~np.isnan(table).all(axis=1)])
     value = float(values.mean())
@@ -175,8 +175,8 @@ class Regions(NamedTuple):
     """Connected regions of a class in an image.
 
     Attributes:
-        found, missed: Of the true mask: of a tenth of whose pixels at least the class was predicted, and the others.
-        false: Of the predicted mask: that touch no pixel of the class.
+        found, missed: Regions of the true mask in which the class was predicted for at least a tenth of the pixels, and the others.
+        false: Regions of the predicted mask that touch no pixel of the class.
     """
 
     found: int
@@ -185,7 +185,7 @@ class Regions(NamedTuple):
 
 
 def count_regions(truth: np.ndarray, predicted: np.ndarray) -> Regions:
-    """Counts regions, so that a small lesion counts as one, as a large one does.
+    """Counts regions, so that a small lesion counts as one, like a large one.
 
     Args:
         truth, predicted: `bool [height, width]`.
@@ -200,9 +200,9 @@ def count_regions(truth: np.ndarray, predicted: np.ndarray) -> Regions:
 
 
 def measure_boundary_distance(truth: np.ndarray, predicted: np.ndarray) -> float:
-    """Returns how far the borders of two masks lie apart, in pixels: the 95% Hausdorff distance; NaN where one is empty.
+    """Returns how far apart the borders of two masks are, in pixels: the 95% Hausdorff distance; NaN if one is empty.
 
-    Of each border the distances of its pixels to the other one, of these the 95th percentile, of both ways the larger (Maier-Hein,
+    For each border, the distances of its pixels to the other border, and their 95th percentile; the larger of the two directions counts (Maier-Hein,
     Reinke et al. 2024, Metrics reloaded, Nature Methods 21).
 
     Args:
@@ -226,23 +226,26 @@ def judge_masks(
     Args:
         truth, predicted: `int [n, height, width]`, classes from 0, of which 0 is the background.
         class_names: The background's name first.
-        groups: A word for each image, such as its patient: then means and intervals are over groups.
+        groups: A group name for each image, such as its patient: then means and intervals are over groups.
 
     Returns:
         `pixel_accuracy` and that of `all_background`; `unit`, "image" or "group"; `classes`, for each class but the background `name`,
-        `images` (that have it), `dice` and `iou` (each `value`, `low`, `high`, `count`, as `average` gives them), `pooled_dice`,
-        `pooled_iou`, `missed_images` (of Dice below .1), `empty_images` (that have it not), `false_images` (of them, in which it was
-        predicted), `regions`, `found_regions`, `false_regions`, `distance` (median of the boundary distances, of as many as
-        `distance_images`); and `dice`, the mean of the classes' Dice, None where one class has no image.
+        `images` (that have it), `dice` and `iou` (each `value`, `low`, `high`, `count`, as `average` returns them), `pooled_dice`,
+        `pooled_iou`, `missed_images` (with a Dice below .1), `empty_images` (that do not have it), `false_images` (those of them in which it was
+        predicted), `regions`, `found_regions`, `false_regions`, `distance` (median of the boundary distances, over
+        `distance_images` images); and `dice`, the mean of the classes' Dice, None if one class has no image.
     """
     overlap = count_overlap(truth, predicted, len(class_names))
     total = max(1, int(overlap.truth.sum()))
-    classes = []
+    classes: list[dict[str, Any]] = []
+    means: list[float | None] = []
     for number, name in enumerate(class_names[1:], 1):
         both, true, found = (counts[:, number] for counts in overlap)
         has = true > 0
         dice, iou = (np.where(has, of[:, number], np.nan) for of in (overlap.dice, overlap.iou))
         regions, distances = np.zeros(3, int), []
+        of_images = average(dice, groups)
+        means.append(of_images.value)
         for at in np.flatnonzero(has | (found > 0)):
             masks = truth[at] == number, predicted[at] == number
             regions += count_regions(*masks)
@@ -252,7 +255,7 @@ def judge_masks(
             {
                 "name": name,
                 "images": int(has.sum()),
-                "dice": average(dice, groups)._asdict(),
+                "dice": of_images._asdict(),
                 "iou": average(iou, groups)._asdict(),
                 "pooled_dice": _ratio(2 * both.sum(), true.sum() + found.sum()),
                 "pooled_iou": _ratio(both.sum(), true.sum() + found.sum() - both.sum()),
@@ -266,12 +269,12 @@ def judge_masks(
                 "distance_images": len(known),
             }
         )
-    of_classes = [of["dice"]["value"] for of in classes]
+    of_classes = [value for value in means if value is not None]
     return {
         "pixel_accuracy": float(overlap.both.sum() / total),
         "all_background": float(overlap.truth[:, 0].sum() / total),
         "unit": "image" if groups is None else "group",
-        "dice": float(np.mean(of_classes)) if of_classes and None not in of_classes else None,
+        "dice": float(np.mean(of_classes)) if of_classes and len(of_classes) == len(means) else None,
         "classes": classes,
     }
 
@@ -281,12 +284,12 @@ def _ratio(numerator: int, denominator: int) -> float | None:
 
 
 class Thresholds(NamedTuple):
-    """What each threshold of a probability would do, `float [thresholds]` each.
+    """The results of thresholds of a probability, `float [thresholds]` each.
 
     Attributes:
-        threshold: From low to high; a pixel is of the class where its probability is at least so much.
+        threshold: From low to high; a pixel is of the class if its probability is at least this.
         dice: Mean over the images that have the class.
-        false_images: Share of the images that have it not in which a pixel is called so; NaN where there are none.
+        false_images: Share of the images without the class in which a pixel is called so; NaN if there are none.
     """
 
     threshold: np.ndarray
@@ -295,7 +298,7 @@ class Thresholds(NamedTuple):
 
 
 def tabulate_thresholds(truth: np.ndarray, probabilities: np.ndarray) -> Thresholds:
-    """Judges thresholds from 1/200 to 1, and .5 among them.
+    """Judges thresholds from 1/200 to 1, including .5.
 
     Args:
         truth: `bool [n, height, width]`.
@@ -307,7 +310,7 @@ def tabulate_thresholds(truth: np.ndarray, probabilities: np.ndarray) -> Thresho
         level = np.searchsorted(thresholds, scores.astype(np.float64), side="right")  # how many thresholds it reaches
         found[at] = np.bincount(level.ravel(), minlength=LEVELS + 1)
         both[at] = np.bincount(level[mask], minlength=LEVELS + 1)
-    # Pixels whose probability is at least so much; the threshold 0, which calls all pixels so, is none.
+    # Pixels whose probability is at least the threshold; 0 would call all pixels so and is not a threshold.
     both, found = (counts[:, ::-1].cumsum(axis=1)[:, ::-1][:, 1:] for counts in (both, found))
     true = truth.reshape(len(truth), -1).sum(axis=1)
     has = true > 0
@@ -322,14 +325,14 @@ def tabulate_thresholds(truth: np.ndarray, probabilities: np.ndarray) -> Thresho
 
 
 def choose_threshold(table: Thresholds, most_false: float | None = None) -> float | None:
-    """Chooses the threshold of the best mean Dice; of several the one nearest to .5.
+    """Chooses the threshold with the best mean Dice; if several are best, the one nearest to .5.
 
     Args:
-        table: What validation images say, never those that are judged with it.
-        most_false: Only thresholds with which so many of the images that have no region get a false one, from 0 to 1.
+        table: The table of validation images, never of those that are judged with it.
+        most_false: Consider only thresholds with which at most this share of the images without a region gets a false one, from 0 to 1.
 
     Returns:
-        The threshold; None where no image has a region, or none has so few false ones.
+        The threshold; None if no image has a region, or no threshold has so few false ones.
     """
     allowed = ~np.isnan(table.dice)
     if most_false is not None:
@@ -346,8 +349,8 @@ class Baseline(NamedTuple):
 
     Attributes:
         name: "background", "mean_mask" or "brightness".
-        masks: `uint8 [n, height, width]`: its masks of the images that are judged.
-        settings: With what it was made: of brightness `threshold`, 0 to 1, and whether what `is_dark` is marked.
+        masks: `uint8 [n, height, width]`: its masks for the judged images.
+        settings: How it was made: for brightness `threshold`, 0 to 1, and whether dark pixels are marked (`is_dark`).
     """
 
     name: str
@@ -358,13 +361,13 @@ class Baseline(NamedTuple):
 def make_baselines(pixels: np.ndarray, masks: np.ndarray, judged: np.ndarray, num_classes: int) -> list[Baseline]:
     """Makes masks that need no network: all background; the mean mask of training; brightness with a threshold.
 
-    A network that is no better than these has learned nothing of what is in the image.
+    A network that is no better than these has learned nothing about the content of the image.
 
     Args:
         pixels: `uint8 [m, height, width, channels]`, training images.
-        masks: `uint8 [m, height, width]`, theirs.
+        masks: `uint8 [m, height, width]`, their masks.
         judged: `uint8 [n, height, width, channels]`, the images that get masks.
-        num_classes: With the background.
+        num_classes: Number of classes, with the background.
     """
     shape = judged.shape[:3]
     baselines = [Baseline("background", np.zeros(shape, np.uint8), {})]
@@ -372,14 +375,16 @@ def make_baselines(pixels: np.ndarray, masks: np.ndarray, judged: np.ndarray, nu
     place = np.zeros(shape[1:], np.uint8)
     levels = np.zeros(num_classes)
     for number in range(1, num_classes):
-        # The part of the image in which the class is oftenest: as large as gives the best mean Dice of training masks.
+        # The part of the image in which the class is most frequent, in the size that gives the best mean Dice with the training masks.
         tried = np.unique(share[number][share[number] > 0])
         tried = tried[np.linspace(0, len(tried) - 1, min(64, len(tried))).astype(int)] if len(tried) else np.ones(1)
         true = masks == number
         has = true.any(axis=(1, 2))
         dice = [_mean_dice(true[has], share[number] >= level) for level in tried]
         levels[number] = tried[int(np.argmax(dice))]
-    for number in np.argsort(share[1:].sum(axis=(1, 2)))[::-1] + 1:  # where two claim a pixel, the rarer class has it
+    for number in (
+        np.argsort(share[1:].sum(axis=(1, 2)))[::-1] + 1
+    ):  # if two classes claim a pixel, the rarer class gets it
         place[share[number] >= levels[number]] = number
     baselines.append(Baseline("mean_mask", np.broadcast_to(place, shape).copy(), {}))
     if num_classes == 2:
@@ -397,12 +402,12 @@ def make_baselines(pixels: np.ndarray, masks: np.ndarray, judged: np.ndarray, nu
 
 
 def _brightness(pixels: np.ndarray) -> np.ndarray:
-    """`float [n, height, width]`, 0 to 1."""
+    """Brightness of each pixel, `float [n, height, width]`, 0 to 1."""
     return pixels.mean(axis=-1) / 255
 
 
 def _mean_dice(truth: np.ndarray, place: np.ndarray) -> float:
-    """The mean Dice of one mask with many, `bool [n, height, width]`."""
+    """The mean Dice of one mask with many masks, `bool [n, height, width]`."""
     if not len(truth):
         return 0.0
     both = (truth & place).sum(axis=(1, 2))

@@ -1,4 +1,4 @@
-"""With two classes: from which probability on an image is called positive, and whether 0.5 is right."""
+"""With two classes: the probability from which an image is called positive, and whether 0.5 is right."""
 
 import re
 from typing import Any, NamedTuple
@@ -13,7 +13,7 @@ class Aim(NamedTuple):
     """What a threshold is chosen for: `kind` is "f1", "youden", "recall", "precision" or "cost"."""
 
     kind: str
-    least: float = 0.0  # of recall or precision
+    least: float = 0.0  # for recall or precision
     false_positive: float = 1.0  # costs
     false_negative: float = 1.0
 
@@ -25,7 +25,7 @@ def parse_aim(text: str) -> Aim:
     """Reads "f1", "youden", "recall>=0.95", "precision>=0.9", or "cost=1:5" (a false positive : a false negative).
 
     Raises:
-        InputError: It is none of these.
+        InputError: The text is none of these.
     """
     text = text.replace(" ", "")
     if text in ("f1", "youden"):
@@ -51,7 +51,7 @@ def describe_aim(aim: Aim) -> str:
 
 
 def write_threshold(value: float) -> str:
-    """Returns a threshold in two decimals, or in as many as tell it from 0.50, beside which it is shown."""
+    """Returns a threshold with two decimals, or with as many as distinguish it from 0.50, next to which it is shown."""
     return next(
         (text for digits in range(2, 7) if float(text := f"{value:.{digits}f}") != 0.5 or value == 0.5), f"{value:.9g}"
     )
@@ -63,14 +63,14 @@ def tabulate_thresholds(is_positive: np.ndarray, scores: np.ndarray, aim: Aim = 
     Args:
         is_positive: `bool [n]`.
         scores: `float [n]`, the probability of the positive class.
-        aim: Whose costs the column `cost` tells.
+        aim: Its costs are used for the column `cost`.
 
     Returns:
-        One row a threshold, falling: `threshold` (an image is called positive where its score is at least that; half way
-        between two scores, or the higher one where float32 holds nothing between; the first lies above all of them, also
-        where a score is 1), `true_positives`, `false_positives`, `precision` (1 where
-        nothing is called positive), `recall`, `f1`, `youden` (recall minus false positive rate; Youden 1950), `cost` (of
-        a mean image). A recall is NaN where there is no image of its class.
+        One row for each threshold, decreasing: `threshold` (an image is called positive if its score is at least that; half way
+        between two scores, or the higher one if float32 has nothing between; the first is above all of them, also
+        if a score is 1), `true_positives`, `false_positives`, `precision` (1 if
+        nothing is called positive), `recall`, `f1`, `youden` (recall minus false positive rate; Youden 1950), `cost` (mean
+        cost per image). A recall is NaN if there is no image of its class.
     """
     is_positive, scores = np.asarray(is_positive, bool), np.asarray(scores, np.float64)
     order = np.argsort(-scores, kind="stable")
@@ -80,7 +80,7 @@ def tabulate_thresholds(is_positive: np.ndarray, scores: np.ndarray, aim: Aim = 
     called = np.concatenate([[0], ends + 1]).astype(float)
     distinct = ranked[ends]
     between = (distinct[:-1] + distinct[1:]) / 2
-    # A threshold is compared in float32 too, where it is rounded: never down to the score that it leaves out.
+    # A threshold is also compared in float32, where it is rounded: never down to the score that it excludes.
     between = np.where(between.astype(np.float32) > distinct[1:], between, distinct[:-1])
     above = max((1 + distinct[0]) / 2, float(np.nextafter(np.float32(distinct[0]), np.float32(np.inf))))
     thresholds = np.concatenate([[above], between, [distinct[-1] / 2]])
@@ -104,24 +104,24 @@ def tabulate_thresholds(is_positive: np.ndarray, scores: np.ndarray, aim: Aim = 
 
 
 def choose_threshold(is_positive: np.ndarray, scores: np.ndarray, aim: Aim = F1) -> float | None:
-    """Returns the threshold that serves an aim best on these images; of several the one nearest to 0.5.
+    """Returns the best threshold for an aim on these images; if several are best, the one nearest to 0.5.
 
-    Recall of at least so much is reached at the best precision, and the other way round.
+    If the aim is a least recall, the threshold with the best precision is chosen among those that reach it, and the other way round.
 
     Args:
-        is_positive: `bool [n]`, of validation images: a threshold that was chosen on test images flatters itself there.
+        is_positive: `bool [n]`, of validation images: a threshold that was chosen on test images looks too good there.
         scores: `float [n]`, the probability of the positive class.
         aim: See `parse_aim`.
 
     Returns:
-        The threshold, or None where no image is of one of the classes, or none reaches the aim.
+        The threshold, or None if one of the classes has no image, or no threshold reaches the aim.
     """
     is_positive = np.asarray(is_positive, bool)
     if is_positive.all() or not is_positive.any():
         return None
     table = tabulate_thresholds(is_positive, scores, aim)
     if aim.kind in ("recall", "precision"):
-        # Where nothing is called positive there is no precision to speak of.
+        # If nothing is called positive, precision has no meaning.
         table = table[(table[aim.kind] >= aim.least) & (table["true_positives"] > 0)]
         if not len(table):
             return None
@@ -152,11 +152,12 @@ def judge_threshold(is_positive: np.ndarray, scores: np.ndarray, threshold: floa
 
 
 def resample_threshold(is_positive: np.ndarray, scores: np.ndarray, aim: Aim, draws: int = 300) -> tuple[float, float]:
-    """Returns where the threshold lies in 95% of bootstrap samples of the images: how well they determine it."""
+    """Returns the interval of the threshold in 95% of bootstrap samples of the images: how well they determine it."""
     is_positive, scores, random = np.asarray(is_positive, bool), np.asarray(scores), np.random.default_rng(0)
     chosen = []
     for _ in range(draws):
         at = random.integers(0, len(scores), len(scores))
         chosen.append(choose_threshold(is_positive[at], scores[at], aim))
     known = [value for value in chosen if value is not None]
-    return tuple(map(float, np.quantile(known, [0.025, 0.975]))) if known else (0.0, 1.0)
+    low, high = np.quantile(known, [0.025, 0.975]) if known else (0.0, 1.0)
+    return float(low), float(high)

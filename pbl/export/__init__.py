@@ -1,4 +1,4 @@
-"""A trained model for other runtimes: phones, the web, servers; each file is read back and compared before it is kept."""
+"""Exports a trained model for other runtimes: phones, the web, servers. Each file is read back and compared before it is kept."""
 
 from pbl import offer
 

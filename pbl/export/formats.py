@@ -1,6 +1,6 @@
-"""The formats: how each is written by its own converter, and read back by its own runtime.
+"""The formats: each is written by its own converter, and read back by its own runtime.
 
-A new one is a `Format` in `FORMATS`. The converters write much on the screen; it is kept from there, and what made one fail is told in one line.
+A new format is a `Format` in `FORMATS`. The converters print much on the screen, which is suppressed; if one fails, the reason is shown on one line.
 """
 
 import contextlib
@@ -9,6 +9,7 @@ import importlib.util
 import io
 import os
 import sys
+import traceback
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import NamedTuple
@@ -21,15 +22,15 @@ from pbl.export.readers import Call, Reading, read_elsewhere, read_here
 from pbl.models.keras_private import flatten_layers
 from pbl.storage.writing import temporary_folder
 
-OUTPUT = "output"  # what the one output is called, where a format lets it be named
+OUTPUT = "output"  # the name of the single output, if a format allows a name
 
 
 class Exported(NamedTuple):
-    """What is exported.
+    """The model that is exported.
 
     Attributes:
-        model: As its builder made it, in float32.
-        named: The same as a Functional model whose inputs have the names that are documented.
+        model: The model as its builder made it, in float32.
+        named: The same as a Functional model whose inputs have the documented names.
         names: Those names.
     """
 
@@ -39,11 +40,11 @@ class Exported(NamedTuple):
 
 
 class Quantising(NamedTuple):
-    """How weights and what is computed with them become smaller.
+    """How weights, and what is computed with them, are made smaller.
 
     Attributes:
         kind: "int8" or "float16".
-        examples: `float32 [n, 1, height, width, channels]`, training images by which int8's ranges are chosen.
+        examples: `float32 [n, 1, height, width, channels]`, training images from which int8's ranges are computed.
     """
 
     kind: str
@@ -54,12 +55,12 @@ class Format(NamedTuple):
     """One format.
 
     Attributes:
-        file: The name of its file; without an ending that of a folder.
-        packages: What it needs beside TensorFlow, as pip calls it, and the module of each.
-        write: `(exported, file, quantising or None)`.
-        read: `(file, names)`: the file, opened by its own runtime.
-        runtime: Whose versions are noted: as pip calls it.
-        quantises: What `--quantise` can be.
+        file: The name of its file; without an extension, the name of a folder.
+        packages: What it needs besides TensorFlow: by the name for pip, the module of each.
+        write: Called with `(exported, file, quantising or None)`.
+        read: Called with `(file, names)`: opens the file in its own runtime.
+        runtime: The package whose version is noted, by its name for pip.
+        quantises: The values that `--quantise` can have.
     """
 
     file: str
@@ -71,7 +72,7 @@ class Format(NamedTuple):
 
 
 def call_model(model: keras.Model) -> Call:
-    """Returns a model's call, compiled as `compare --measure` has it."""
+    """Returns a model's call, compiled as `compare --measure` does."""
     import tensorflow as tf
 
     compute = tf.function(lambda arrays: model(arrays[0] if len(arrays) == 1 else list(arrays), training=False))
@@ -100,7 +101,7 @@ def _read_saved_model(file: Path, names: tuple[str, ...]) -> Reading:
         (output,) = serve(**{name: tf.constant(array) for name, array in zip(names, arrays, strict=True)}).values()
         return output.numpy()
 
-    call.kept = loaded  # its variables live as long as it does
+    call.kept = loaded  # keeps its variables alive as long as the call
     return read_here(call)
 
 
@@ -108,7 +109,7 @@ def _write_litert(exported: Exported, file: Path, quantising: Quantising | None)
     import tensorflow as tf
 
     kinds, options = tf.lite.OpsSet, {}
-    # Operations of TensorFlow that LiteRT has not would need another library on the phone: rather none of them.
+    # TensorFlow operations that LiteRT does not have would need another library on the phone, so they are not allowed.
     target = {"supported_ops": [kinds.TFLITE_BUILTINS]}
     if quantising is not None:
         options["optimizations"] = [tf.lite.Optimize.DEFAULT]
@@ -130,7 +131,7 @@ def _write_onnx(exported: Exported, file: Path, quantising: Quantising | None) -
     for layer in flatten_layers(exported.named):
         if isinstance(
             layer, keras.layers.Normalization
-        ):  # tf2onnx takes tensors of a model that are no weights for inputs
+        ):  # tf2onnx treats tensors of a model that are not weights as inputs
             layer.mean, layer.variance = (keras.ops.convert_to_numpy(one) for one in (layer.mean, layer.variance))
     with temporary_folder() as folder:
         plain = folder / "plain.onnx"
@@ -161,7 +162,7 @@ def _write_onnx(exported: Exported, file: Path, quantising: Quantising | None) -
 
 
 def _write_out_erfc(graph) -> None:
-    """Writes 1 - erf(x) for erfc(x), of which GELU is made and which ONNX does not know; tf2onnx 1.17 leaves it as it is."""
+    """Replaces erfc(x) by 1 - erf(x): GELU uses erfc, and ONNX does not have it; tf2onnx 1.17 leaves it unchanged."""
     import onnx
 
     nodes = []
@@ -178,7 +179,7 @@ def _write_out_erfc(graph) -> None:
 
 
 def _name_output(graph) -> None:
-    """Gives the one output its name, and the first axis of what goes in and out: "batch"."""
+    """Gives the single output its name, and the first axis of inputs and output the name "batch"."""
     before = graph.output[0].name
     for node in graph.node:
         for names in (node.input, node.output):
@@ -219,14 +220,14 @@ FORMATS: dict[str, Format] = {
 
 
 def check_format(name: str, quantise: str | None) -> Format:
-    """Returns the format of this name, with which this Python can write and read.
+    """Returns the format of this name, if this Python can write and read it.
 
     Raises:
-        InputError: There is no such format, or what it needs is not installed; it does not quantise so.
+        InputError: There is no such format, or what it needs is not installed; it cannot be quantised in this way.
     """
     if name == "tfjs":
-        # tensorflowjs 4.22.0 needs tensorflow-decision-forests, of which 1.12.0, the newest, needs TensorFlow 2.19; for Python 3.13
-        # there is none, and pip goes back to tensorflowjs 3.18.0 of 2022 (tried with both sets of versions).
+        # tensorflowjs 4.22.0 needs tensorflow-decision-forests, whose newest version, 1.12.0, needs TensorFlow 2.19; for Python 3.13
+        # there is none, and pip falls back to tensorflowjs 3.18.0 of 2022 (tried with both sets of versions).
         raise InputError(
             "tfjs cannot be written here: tensorflowjs needs TensorFlow 2.19 or older, and this is {version}. For a web page use --format onnx "
             "(onnxruntime-web reads it) or litert (LiteRT.js).",
@@ -255,12 +256,18 @@ def check_format(name: str, quantise: str | None) -> Format:
     return chosen
 
 
+def _is_ours(error: Exception) -> bool:
+    """Whether it was raised by a line of this package: a bug, whose traceback is kept."""
+    *_, (frame, _) = traceback.walk_tb(error.__traceback__)
+    return Path(frame.f_code.co_filename).is_relative_to(Path(__file__).resolve().parents[1])
+
+
 @contextlib.contextmanager
 def converting(name: str) -> Iterator[None]:
-    """Keeps from the screen what a converter says; where it fails, that is told in one line.
+    """Suppresses what a converter prints; if it fails, the reason is given on one line.
 
     Args:
-        name: Of the format.
+        name: The format's name.
 
     Raises:
         InputError: The converter or the runtime failed.
@@ -268,7 +275,7 @@ def converting(name: str) -> Iterator[None]:
     with Path(os.devnull).open("wb") as nowhere, contextlib.ExitStack() as stack:
         for stream in (sys.stdout, sys.stderr):
             stream.flush()
-        for number in (1, 2):  # what their C++ parts write passes by Python's streams
+        for number in (1, 2):  # their C++ parts do not write through Python's streams
             kept = os.dup(number)
             stack.callback(os.close, kept)
             stack.callback(os.dup2, kept, number)
@@ -280,7 +287,9 @@ def converting(name: str) -> Iterator[None]:
             yield
         except (InputError, MemoryError):
             raise
-        except Exception as error:  # each converter, and the layers that it calls, raises what it likes
+        except Exception as error:  # each converter, and the layers that it calls, may raise anything
+            if _is_ours(error):
+                raise
             reason = f"{type(error).__name__}: {' '.join(str(error).split())[:300]}"
             raise InputError(
                 "This model cannot be exported as {name}: {fault} Try another --format: {others}.",

@@ -1,9 +1,9 @@
-"""The runtimes of phones and web pages, each in a process of its own: a crash of theirs must not take the notebook with it.
+"""The runtimes of phones and web pages, each in a separate process: if one crashes, the notebook must not crash with it.
 
-One does crash: ai-edge-litert 2.3.0 frees memory twice where it computes the int8 file of se_resnet20 that TensorFlow 2.20 wrote
+One does crash: ai-edge-litert 2.3.0 frees memory twice when it runs the int8 file of se_resnet20 that TensorFlow 2.20 wrote
 (experiments/benchmarks/export.md). Nothing here loads TensorFlow.
 
-`python -m pbl.export.readers FORMAT FILE FOLDER` computes what FOLDER/inputs.npz holds, an array by the name of each input, into
+`python -m pbl.export.readers FORMAT FILE FOLDER` reads FOLDER/inputs.npz, an array by the name of each input, and writes
 FOLDER/outputs.npz: the output, and with `--time` the seconds of single calls.
 """
 
@@ -19,7 +19,7 @@ from pbl.errors import InputError
 from pbl.evaluation.measurement import start_process, time_calls
 from pbl.storage.writing import temporary_folder
 
-# Computes a batch: an array for each input, in their order, to the output.
+# Computes a batch: takes an array for each input, in their order, and returns the output.
 Call = Callable[..., np.ndarray]
 AT_ONCE = 32  # images in a batch of ONNX Runtime
 
@@ -29,7 +29,7 @@ class Reading(NamedTuple):
 
     Attributes:
         call: Computes a batch.
-        time: `(arrays)`: the seconds of many calls with them.
+        time: Called with arrays: returns the seconds of many calls with them.
     """
 
     call: Call
@@ -37,17 +37,17 @@ class Reading(NamedTuple):
 
 
 def read_here(call: Call) -> Reading:
-    """Returns what computes in this process."""
+    """Returns a reading that computes in this process."""
     return Reading(call, lambda arrays: time_calls(lambda: call(*arrays)))
 
 
 def read_elsewhere(kind: str, file: Path, names: tuple[str, ...]) -> Reading:
-    """Returns what computes in a process of its own.
+    """Returns a reading that computes in a separate process.
 
     Args:
         kind: "litert" or "onnx".
         file: The exported file.
-        names: Of its inputs.
+        names: Names of its inputs.
     """
 
     def compute(arrays: Sequence[np.ndarray], *words: str) -> dict[str, np.ndarray]:
@@ -78,7 +78,7 @@ def _open_litert(file: Path, names: Sequence[str]) -> Call:
     run = interpreter.get_signature_runner()
 
     def call(*arrays: np.ndarray) -> np.ndarray:
-        # One image at a time, as a phone does it: of a batch some operations would need their places anew.
+        # One image at a time, as on a phone: for a batch some operations would need new memory.
         rows = []
         for number in range(len(arrays[0])):
             row = {name: array[number : number + 1] for name, array in zip(names, arrays, strict=True)}

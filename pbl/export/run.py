@@ -1,8 +1,8 @@
-"""A run's best model as a file for another runtime, which is read back and compared before it is kept.
+"""Writes a run's best model to a file for another runtime; the file is read back and compared before it is kept.
 
-The model is built once more in float32: in bfloat16, in which a default run computes, it can be converted to neither LiteRT nor ONNX. So two
-numbers are told: how far the file is from the same weights in float32, which is the converter's doing, and how far from what `predict` gives,
-which holds the run's rounding too.
+The model is built again in float32: in bfloat16, which a default run uses, it can be converted to neither LiteRT nor ONNX. So two
+numbers are reported: how far the file is from the same weights in float32, which is due to the converter, and how far from what `predict` returns,
+which also includes the run's rounding.
 """
 
 import contextlib
@@ -43,24 +43,24 @@ from pbl.storage.writing import (
 )
 from pbl.training.performance import is_native
 
-FOLDER = "export"  # in the run, unless another is given
+FOLDER = "export"  # in the run, by default
 MOST_COMPARED = 100  # validation images
-JUDGED_AT_ONCE = 512  # validation images of which a quantised file gives the classes in one process
+JUDGED_AT_ONCE = 512  # validation images that a quantised file classifies in one process
 MOST_EXAMPLES = 200  # training images for int8; TensorFlow's guide to post-training quantisation speaks of 100 to 500
 
-# The largest difference from the same weights in float32, by the largest output where that is above 1. The largest that was measured is
-# in experiments/benchmarks/export.md; the bound is set by us, far above it and far below what a wrong conversion does (a channel order, a
+# The largest difference from the same weights in float32, divided by the largest output if that is above 1. The largest measured one is
+# in experiments/benchmarks/export.md. We set this bound, far above that and far below what a wrong conversion causes (a channel order, a
 # batch normalisation that still learns: 0.1 and more).
 CONVERTED = 1e-3
-# The same from what `predict` gives, where that computes in 16 bits, or on a GPU, whose float32 is shortened in products (TF32): bfloat16
-# rounds each number by up to 1/256. Set by us, above what was measured.
+# The same difference from what `predict` returns, if that computes in 16 bits, or on a GPU, which shortens float32 in products (TF32): bfloat16
+# rounds each number by up to 1/256. We set this bound, above what was measured.
 ROUNDED = 0.2
-# Of a quantised file the accuracy is what counts: a loss of surely more is refused. Where it works, 8 bits come "close to floating-point
-# accuracy" (Nagel et al. 2021, arXiv:2106.08295, abstract); the bound is set by us.
+# For a quantised file the accuracy counts: a significantly larger loss is refused. If quantisation works, 8 bits come "close to floating-point
+# accuracy" (Nagel et al. 2021, arXiv:2106.08295, abstract). We set this bound.
 LOST = 0.05
 
-# Of weights of ImageNet that a model starts from, what those who trained them allow: the first two from the README of
-# fchollet/deep-learning-models, from which Keras has them, the last from the repository tensorflow/tpu.
+# The licences of ImageNet weights that a model starts from, given by those who trained them: the first two from the README of
+# fchollet/deep-learning-models, the source of Keras's weights; the last from the repository tensorflow/tpu.
 LICENCES = {
     "vgg16_transfer": "Creative Commons Attribution (VGG16's weights, released by VGG, Oxford)",
     "resnet50_transfer": "MIT (ResNet-50's weights, released by Kaiming He)",
@@ -69,14 +69,14 @@ LICENCES = {
 
 
 class Export(NamedTuple):
-    """What `export_run` made.
+    """The result of `export_run`.
 
     Attributes:
-        file: The model; of SavedModel a folder.
-        description: The JSON file beside it.
-        card: `model_card.md` beside them.
-        about: What the JSON file holds: inputs, output, classes, and what was measured.
-        kept: The headings of the card below which a person has changed what was filled in; there it stays as it is.
+        file: The model; for SavedModel a folder.
+        description: The JSON file next to it.
+        card: `model_card.md` next to them.
+        about: The content of the JSON file: inputs, output, classes, and what was measured.
+        kept: The headings of the card below which a person has changed what was filled in; there it is kept.
     """
 
     file: Path
@@ -95,30 +95,32 @@ def export_run(
     data_dir: str | None = None,
     tell: Callable[[str], None] = lambda line: None,
 ) -> Export:
-    """Exports the best model of a run, and compares what the file's own runtime gives with `predict`.
+    """Exports the best model of a run, and compares the output of the file's own runtime with `predict`.
 
-    The model takes raw pixels, 0 to 255, as all models here: scaling is inside. Of `task=generation` the generator is exported, of
-    `task=contrast` the encoder, of `task=detection` the network with its maps (`pbl.models.center_net.decode` makes boxes of them).
+    The model takes raw pixels, 0 to 255, as all models here: scaling is inside. For `task=generation` the generator is exported, for
+    `task=contrast` the encoder, for `task=detection` the network with its maps (`pbl.models.center_net.decode` makes boxes from them).
 
     Args:
         run: The run, or its folder. Its `experiment.py` is executed.
         format: "keras", "savedmodel", "litert" or "onnx".
-        quantise: "int8" (LiteRT, ONNX) or "float16" (LiteRT), of a classifier: the accuracy on the validation split is told before and
-            after. The ranges of int8 are chosen by training images.
-        out: The folder; `export` in the run unless given.
-        data_dir: Folder of prepared TensorFlow Datasets, where it is not that of the training.
+        quantise: "int8" (LiteRT, ONNX) or "float16" (LiteRT), for a classifier: the accuracy on the validation split is reported before and
+            after. The ranges of int8 are computed from training images.
+        out: The folder; by default `export` in the run.
+        data_dir: Folder of prepared TensorFlow Datasets, if it is not that of the training.
         tell: Called with a line before each part of the work that takes long.
 
     Returns:
         The files, and what was measured.
 
     Raises:
-        InputError: The format is not to be had, the model cannot be converted, or the file gives something else than the run: then
+        InputError: The format is not available, the model cannot be converted, or the file's output differs from the run's: then
             nothing is left behind.
 
     Example:
-        >>> pbl.export_run("runs/digits_resnet20/001", "litert").about["largest_difference"]
-        1.4e-06
+        >>> import pbl
+        >>> exported = pbl.export_run("runs/mine/001", "keras")
+        >>> exported.about["largest_difference"] < 0.001
+        True
     """
     chosen = check_format(format, quantise)
     run = load_run(run)
@@ -142,12 +144,12 @@ def export_run(
 
 
 def _check_folder(run: Run, folder: Path, is_own: bool) -> None:
-    """Raises InputError where nothing of the run should be written into a folder.
+    """Raises InputError if nothing of the run should be written into a folder.
 
     Args:
         run: The run.
         folder: The folder.
-        is_own: Whether it is the run's: what is in it may come from a stranger, and a link there lead anywhere.
+        is_own: Whether it is the run's own: then its content may come from a stranger, and a link in it may lead anywhere.
     """
     for place in (folder, *list_folder(folder)) if is_own else ():
         if place.is_symlink():
@@ -208,7 +210,7 @@ def _export(
 
 
 def _take_part(run: Run, model: keras.Model) -> keras.Model:
-    """The part of a run's model that is of use without the rest."""
+    """The part of a run's model that is useful without the rest."""
     part = {"generation": "generator", "contrast": "encoder"}.get(run.config.task)
     taken = getattr(model, part) if part else model
     if not is_overridden(taken, "call"):
@@ -220,7 +222,7 @@ def _take_part(run: Run, model: keras.Model) -> keras.Model:
 
 
 def _name_inputs(run: Run, part: keras.Model) -> Exported:
-    """Puts the part behind inputs whose names do not depend on what was built before it."""
+    """Adds inputs before the part, with names that do not depend on what was built earlier."""
     names, kinds = ("images",), [(tuple(run.split["input_shape"]), "float32")]
     if run.config.task == "generation":
         names = ("noise", "label")[: len(part.inputs)]
@@ -235,7 +237,7 @@ def _name_inputs(run: Run, part: keras.Model) -> Exported:
 
 
 def _choose_inputs(run: Run, data: Data, model: keras.Model) -> list[np.ndarray]:
-    """At most 100 validation images, evenly from all of them; for a generator as many noises, and labels in turn."""
+    """At most 100 validation images, evenly from all of them; for a generator as many noise vectors, and labels in turn."""
     if run.config.task == "generation":
         noise = np.random.default_rng(0).normal(size=(MOST_COMPARED, find_noise_size(model))).astype(np.float32)
         labels = np.arange(MOST_COMPARED, dtype=np.int32) % data.num_classes
@@ -246,7 +248,7 @@ def _choose_inputs(run: Run, data: Data, model: keras.Model) -> list[np.ndarray]
 
 
 def _predict(run: Run, model: keras.Model, inputs: Sequence[np.ndarray], is_part: bool = False) -> np.ndarray:
-    """What the run's `predict` computes for these; of a detector the maps, before they are made into boxes."""
+    """What the run's `predict` computes for these inputs; for a detector the maps, before boxes are made from them."""
     if run.config.task == "generation":
         generator = model if is_part else model.generator
         given = list(inputs) if len(inputs) > 1 else inputs[0]
@@ -259,7 +261,7 @@ def _predict(run: Run, model: keras.Model, inputs: Sequence[np.ndarray], is_part
 
 @contextlib.contextmanager
 def in_full_precision() -> Iterator[None]:
-    """Within it a GPU does not shorten float32 in products, as it does else (TF32). From documentation; tried on no GPU."""
+    """Within it a GPU does not shorten float32 in products, as it otherwise does (TF32). From documentation; not tried on a GPU."""
     import tensorflow as tf
 
     before = tf.config.experimental.tensor_float_32_execution_enabled()
@@ -289,7 +291,7 @@ def _quantise(data: Data, kind: str | None) -> Quantising | None:
 def _compare(
     run: Run, name: str, quantise: str | None, found: np.ndarray, expected: np.ndarray, precise: np.ndarray
 ) -> dict[str, Any]:
-    """How far a file is from the run; raises InputError where that is more than a conversion may do."""
+    """How far a file is from the run; raises InputError if that is more than a conversion may cause."""
     if found.shape != expected.shape or not np.isfinite(found).all():
         raise InputError(
             "The {name} file gives {found} numbers of the shape {shape}, but the run gives {expected}: the file is not kept.",
@@ -301,7 +303,7 @@ def _compare(
     scale = max(1.0, float(np.abs(precise).max()))
     from_precise, from_run = (float(np.abs(found - other).max() / scale) for other in (precise, expected))
     trained = run.environment.get("precision", "float32")
-    policy = trained if is_native(trained) else "float32"  # as load_model chooses it
+    policy = trained if is_native(trained) else "float32"  # the same choice as in load_model
     told = "The {name} file differs from the run by {difference:.3g} ({where}), but rounding explains at most {bound:g}: the file is not kept. Try another --format."
     for difference, bound, where in (
         (from_precise, CONVERTED, Sentence("from the same weights in float32")),
@@ -324,7 +326,7 @@ def _compare(
 
 
 def _judge(data: Data, model: keras.Model, call: Call) -> dict[str, Any]:
-    """The accuracy of a classifier on the validation split before and after, and what can be said of the difference."""
+    """The accuracy of a classifier on the validation split before and after, and a sentence about the difference."""
     images = data.images("val")
     before = predict_outputs(model, images.pixels).argmax(axis=1) == images.labels
     rows = [call(pixels.astype(np.float32)) for pixels in _with_progress(images.view, len(images.labels))]
@@ -361,7 +363,7 @@ def _with_progress(images: Any, count: int) -> Iterator[np.ndarray]:
 
 
 def _measure(chosen: Format, reading: Reading, part: keras.Model, inputs: Sequence[np.ndarray]) -> dict[str, Any]:
-    """Latency of one image, by the file's runtime and by Keras."""
+    """Latency of one image, in the file's runtime and in Keras."""
     one = [array[:1] for array in inputs]
     keras_call = call_model(part)
 
@@ -381,7 +383,7 @@ def _measure(chosen: Format, reading: Reading, part: keras.Model, inputs: Sequen
     }
 
 
-OUTPUTS_CALLED = {"onnx": OUTPUT, "litert": "output_0", "savedmodel": "output_0"}  # the last two by Keras
+OUTPUTS_CALLED = {"onnx": OUTPUT, "litert": "output_0", "savedmodel": "output_0"}  # Keras chose the last two
 OUTPUTS = {
     "classification": "probabilities of the classes, in the order of class_names",
     "segmentation": "probabilities of the classes for each pixel, in the order of class_names",
@@ -395,7 +397,7 @@ OUTPUTS = {
 def _describe(
     run: Run, name: str, quantise: str | None, exported: Exported, shape: tuple[int, ...], place: Path
 ) -> dict[str, Any]:
-    """What somebody must know who uses the file."""
+    """What a user of the file must know."""
     split, config, environment = run.split, run.config, run.environment
     height, width, channels = split["input_shape"]
     what = {
@@ -442,7 +444,7 @@ def _describe(
 
 
 def is_ours(layer: keras.Layer) -> bool:
-    """Whether a `.keras` file with this layer can only be read where its code is imported."""
+    """Whether a `.keras` file with this layer can only be read if its code is imported."""
     return type(layer).__module__.partition(".")[0] not in ("keras", "tensorflow")
 
 
@@ -453,7 +455,7 @@ def _list_layers(model: keras.Model) -> list[keras.Layer]:
 
 
 def _write_metadata(file: Path, about: Mapping[str, Any]) -> None:
-    """Writes into an ONNX file what the JSON beside it says."""
+    """Writes the content of the JSON file into the ONNX file next to it."""
     import onnx
 
     graph = onnx.load(file)
@@ -484,7 +486,7 @@ def _make_folder(folder: Path) -> None:
 
 
 def _put_in_place(made: Path, place: Path) -> None:
-    """Puts a file, or a whole folder, where it belongs: complete or not at all."""
+    """Moves a file, or a whole folder, to its place: completely or not at all."""
     if made.is_file():
         with replacing(place) as temporary:
             shutil.copyfile(made, temporary)

@@ -1,4 +1,4 @@
-"""What scores of anomaly detection are worth: how well they order images, and whether their alarms keep the promise."""
+"""How good the scores of anomaly detection are: how well they rank images, and whether their alarms keep the promise."""
 
 from typing import Literal
 
@@ -8,7 +8,7 @@ from pbl.evaluation.anomalies import measure_areas
 from pbl.grading.judge import Scored
 from pbl.statistics import wilson_interval
 
-# What is told of a team; each but the promise and the average precision with a 95% interval.
+# What is reported for a team; each with a 95% interval, except the promise and the average precision.
 MEASURES = (
     "roc_auc roc_auc_interval average_precision found found_interval false_alarms false_alarms_interval promise".split()
 )
@@ -18,13 +18,13 @@ def score_anomalies(result: np.ndarray, labels: np.ndarray, promised: float) -> 
     """Scores one submission.
 
     Args:
-        result: `float32 [n, 2]`, as `pbl.grading.predictions.read_scores` gives it.
-        labels: `int [n]`, 1 of an anomaly; images of both kinds.
+        result: `float32 [n, 2]`, as `pbl.grading.predictions.read_scores` returns it.
+        labels: `int [n]`, 1 for an anomaly; there must be images of both kinds.
         promised: The share of normal images that may have an alarm.
 
     Returns:
-        `predicted`: 1 where there is an alarm. Of `metrics`, `found` is the share of the anomalies with an alarm, `false_alarms`
-        that of the normal images, and `promise` what `judge_promise` says.
+        `predicted`: 1 if there is an alarm. In `metrics`, `found` is the share of the anomalies with an alarm, `false_alarms`
+        that of the normal images, and `promise` what `judge_promise` returns.
     """
     scores, alarm, is_anomaly = result[:, 1], result[:, 1] > 0.5, labels == 1
     areas = measure_areas(is_anomaly, [scores])
@@ -39,7 +39,7 @@ def score_anomalies(result: np.ndarray, labels: np.ndarray, promised: float) -> 
 
 
 def judge_promise(interval: tuple[float, float], promised: float) -> Literal["kept", "too_many", "too_few"]:
-    """Whether the binomial interval of the false alarms holds the promised share; "too_many" breaks the promise, "too_few" wastes it:
+    """Whether the binomial interval of the false alarms contains the promised share. "too_many" breaks the promise, "too_few" wastes it:
     a lower threshold would find more anomalies."""
     low, high = interval
     return "too_many" if low > promised else "too_few" if high < promised else "kept"
@@ -58,7 +58,7 @@ def find_anomaly_flags(scored: Scored, ceiling: float) -> list[str]:
 
 
 def are_areas_tied(one: Scored, other: Scored, labels: np.ndarray) -> bool:
-    """Whether these images cannot tell two submissions apart: the 95% interval of the difference of their areas under the ROC curve,
-    paired over the images, holds 0 (`pbl.evaluation.anomalies.Areas.difference`)."""
+    """Whether these images cannot distinguish two submissions: the 95% interval of the difference of their areas under the ROC curve,
+    paired over the images, contains 0 (`pbl.evaluation.anomalies.Areas.difference`)."""
     value, low, high = measure_areas(labels == 1, [one.scores, other.scores]).difference(0, 1)
     return value == 0 if low is None else low <= 0 <= high

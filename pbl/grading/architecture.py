@@ -1,5 +1,5 @@
-"""A stranger's model built by the grader, in the locked worker alone: from the name of a registered builder, or from a
-`.keras` file's `config.json` where every object that it names is on a list. Nothing is ever loaded by `load_model`.
+"""A stranger's model built by the grader, only in the locked worker: from the name of a registered builder, or from a
+`.keras` file's `config.json` if every object that it names is on a list. `load_model` never loads anything.
 """
 
 import re
@@ -20,7 +20,7 @@ from pbl.grading.sandbox import Limits
 CONFIG_LIMIT = 16 * 2**20  # bytes of config.json; resnet1202's has 5 MB
 LARGEST_NUMBER, LONGEST_WORD, MOST_VALUES = 16_384, 200, 1_000_000
 
-# What runs code that a file brings along, and what reads files.
+# Objects that run code from the file, or that read files.
 _RUN_CODE = frozenset("Lambda Layer FlaxLayer JaxLayer TorchModuleWrapper function".split())
 _READ_FILES = frozenset("TFSMLayer StringLookup IntegerLookup TextVectorization".split())
 # Operations that take functions.
@@ -30,13 +30,13 @@ _TAKE_FUNCTIONS = frozenset(
 
 
 def _classes(module: ModuleType, base: type, own: str) -> set[str]:
-    """Names of a module's classes, as far as Keras itself has written them."""
+    """Names of the classes of a module that Keras itself has written."""
     kinds = {name: kind for name, kind in vars(module).items() if isinstance(kind, type) and issubclass(kind, base)}
     found = {name for name, kind in kinds.items() if kind.__module__.startswith(own)}
     return found - _RUN_CODE - _READ_FILES - _TAKE_FUNCTIONS
 
 
-# (module, class) of all that a config may name: Keras's own layers, and the operations that stand for `x + y` or `keras.ops.mean(x)`.
+# (module, class) of everything that a config may name: Keras's own layers, and the operations for `x + y` or `keras.ops.mean(x)`.
 ALLOWED = {
     (module.__name__, name)
     for module, base in (
@@ -61,9 +61,9 @@ ACTIVATIONS = frozenset(
     " log_softmax mish relu relu6 selu sigmoid silu soft_shrink softmax softplus softsign sparse_plus sparsemax squareplus swish tanh"
     " tanh_shrink threshold".split()
 )
-# A shape fits the images, or nothing is built.
+# A shape needs no bound: if it does not fit the images, nothing is built.
 _ANY_NUMBER = frozenset({"shared_object_id", "seed", "shape", "target_shape"})
-# Training's own; and the shapes that layers were built for, which they get anew from the images: after Flatten those are honest
+# Keys that belong to training; and the shapes for which layers were built, which are computed again from the images: after Flatten these are honest
 # numbers beyond any bound.
 _DROPPED = frozenset({"compile_config", "quantization_config", "build_config"})
 _HALF_PRECISION = {"mixed_bfloat16": "float32", "mixed_float16": "float32", "bfloat16": "float32", "float16": "float32"}
@@ -71,13 +71,13 @@ POLICIES = frozenset({"float32", *_HALF_PRECISION})
 
 
 def check_config(config: dict[str, Any]) -> dict[str, Any]:
-    """Checks a `.keras` file's `config.json` and returns what may be rebuilt of it.
+    """Checks a `.keras` file's `config.json` and returns the part that may be rebuilt.
 
-    Everything that names a class must name one of `ALLOWED`; nothing that names a function, a file or a module goes through.
-    What belongs to training is dropped, what each layer was built for too, and half precision becomes float32.
+    Everything that names a class must name one of `ALLOWED`; anything that names a function, a file or a module is refused.
+    What belongs to training is removed, and so are the shapes for which layers were built; half precision becomes float32.
 
     Raises:
-        Refusal: It names another class, or holds a value out of bounds.
+        Refusal: It names another class, or has a value out of bounds.
     """
     return _Checker().check(config, "config.json")
 
@@ -139,7 +139,7 @@ class _Checker:
 
 
 def _check_class(value: dict[str, Any], name: str) -> None:
-    """Raises Refusal where an object is not of one of `ALLOWED`."""
+    """Raises Refusal if an object is not one of `ALLOWED`."""
     module, class_name = value.get("module"), value.get("class_name")
     named = (module, class_name)
     is_known = all(isinstance(part, (str, type(None))) for part in named) and named in ALLOWED
@@ -160,10 +160,10 @@ def find_input_shape(
     Args:
         config: What `check_config` returned.
         wanted: The shape that `submission.json` names, for a model that takes images of any size.
-        limits: Of the side.
+        limits: The limits, for the longest side.
 
     Raises:
-        Refusal: It asks for none, or for one out of bounds.
+        Refusal: It asks for no shape, or for one out of bounds.
     """
     shape = _first_batch_shape(config)
     if not isinstance(shape, list) or len(shape) != 4:
@@ -216,7 +216,7 @@ def build_registered(description: Description, num_classes: int) -> keras.Model:
         raise Refusal("unknown_model", name=clean(description.model))
     options = dict(description.options)
     if "weights" in models.options_of(models.MODELS[description.model]):
-        options["weights"] = None  # it would name a file or the network; the submission's own weights follow
+        options["weights"] = None  # it would name a file or a download; the submission's own weights are loaded later
     try:
         return models.build(description.model, shape, num_classes, **options)
     except MemoryError:
@@ -228,14 +228,14 @@ def build_registered(description: Description, num_classes: int) -> keras.Model:
 
 
 def enter_builder(file: Path) -> None:
-    """Runs a team's own `builder.py`, which enters its builder in `MODELS`. Only ever in the locked worker.
+    """Runs a team's own `builder.py`, which enters its builder in `MODELS`. Only in the locked worker.
 
     Raises:
         Refusal: The file raises an error.
     """
     module = ModuleType(f"experiment_{file.stem}")
     module.__file__ = str(file)
-    sys.modules[module.__name__] = module  # where Keras looks for the classes that the file defines
+    sys.modules[module.__name__] = module  # Keras looks here for the classes that the file defines
     try:
         exec(compile(file.read_bytes(), str(file), "exec"), module.__dict__)
     except MemoryError:
@@ -246,9 +246,9 @@ def enter_builder(file: Path) -> None:
 
 
 def check_outputs(model: keras.Model, num_classes: int) -> None:
-    """Raises Refusal unless a model gives one row of `num_classes` numbers for one image."""
+    """Raises Refusal unless a model returns one row of `num_classes` numbers for one image."""
     outputs = getattr(model, "outputs", None)
-    if outputs is None:  # a subclassed model tells by what it predicts
+    if outputs is None:  # the shape of a subclassed model is known only from what it predicts
         return
     shapes = [tuple(output.shape) for output in outputs]
     if len(shapes) != 1 or len(shapes[0]) != 2:

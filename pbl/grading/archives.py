@@ -1,4 +1,4 @@
-"""Zip files of strangers, opened in the locked worker alone: listed and read within limits, never unpacked by their own names."""
+"""Zip files of strangers, opened only in the locked worker: listed and read within limits, never unpacked under their own names."""
 
 import contextlib
 import lzma
@@ -12,7 +12,7 @@ from pbl.grading.formats import is_noise
 from pbl.grading.refusals import Refusal, clean
 from pbl.grading.sandbox import MEBIBYTE
 
-MOST_MEMBERS = 4_200  # masks of the most images that `holdout` hides, and what lies beside them
+MOST_MEMBERS = 4_200  # masks of the most images that `holdout` hides, and files next to them
 PROBLEMS = (zipfile.BadZipFile, zlib.error, lzma.LZMAError, EOFError, OSError, ValueError, RuntimeError)
 
 
@@ -21,17 +21,17 @@ class Archive:
 
     Args:
         path: The file.
-        called: How sentences call it.
-        limit: MiB that one member may unpack to.
-        most: Members that it may have.
-        is_class: Whether it holds many teams' files: what one of them has called its file spoils it for nobody else.
+        called: Its name in sentences.
+        limit: MiB that one member may have when unpacked.
+        most: Number of members that it may have.
+        is_class: Whether it contains many teams' files: then a bad file name of one team does not spoil it for the others.
 
     Attributes:
-        members: What may be read, by name.
-        strange: Names of the others, where it is a class's.
+        members: The members that may be read, by name.
+        strange: Names of the others, if it contains a class's files.
 
     Raises:
-        Refusal: It is damaged, encrypted, names a member twice or leads out of itself.
+        Refusal: It is damaged, encrypted, names a member twice or points outside itself.
     """
 
     def __init__(self, path: Path, called: str, limit: int, most: int = MOST_MEMBERS, is_class: bool = False):
@@ -41,7 +41,7 @@ class Archive:
         try:
             self._zip = zipfile.ZipFile(path)
             if min((info.header_offset for info in self._zip.infolist()), default=0):
-                raise zipfile.BadZipFile  # cut off, and what was found is an archive within
+                raise zipfile.BadZipFile  # cut off; what was found is an archive inside it
         except PROBLEMS:
             raise Refusal("damaged", file=called) from None
         self.members = self._check(most, is_class)
@@ -83,12 +83,12 @@ class Archive:
         """Returns a member's bytes.
 
         Raises:
-            Refusal: It has more than `most` bytes, whatever the archive says of it, or is damaged.
+            Refusal: It has more than `most` bytes, whatever the archive says about it, or is damaged.
         """
         return b"".join(self._read(name, most))
 
     def extract(self, name: str, target: Path) -> None:
-        """Writes a member to a file of our own naming; raises Refusal like `read`, the limit being that of the archive."""
+        """Writes a member to a file whose name we choose; raises Refusal like `read`, with the limit of the archive."""
         with target.open("xb") as copy:
             copy.writelines(self._read(name, self.limit * MEBIBYTE))
 
@@ -112,7 +112,7 @@ class Archive:
 
 
 def _name_of(info: zipfile.ZipInfo) -> str:
-    """A member's name. Python reads one that is not marked as UTF-8 as cp437; it is UTF-8 after all, or Japanese Windows'."""
+    """A member's name. Python reads a name that is not marked as UTF-8 as cp437; in fact it is UTF-8, or from Japanese Windows."""
     if not info.flag_bits & 0x800:
         for encoding in ("utf-8", "cp932"):
             with contextlib.suppress(UnicodeError):

@@ -1,6 +1,6 @@
-"""Boxes that a locked worker has left, as a stranger's: are they boxes of these images?
+"""Boxes that a locked worker has left, checked like a stranger's: are they boxes of these images?
 
-Rows are `float64 [boxes, 7]`: number of the image, left, top, right, bottom in its pixels, number of the class, score.
+Rows are `float64 [boxes, 7]`: index of the image, left, top, right, bottom in its pixels, index of the class, score.
 """
 
 from collections.abc import Sequence
@@ -9,18 +9,18 @@ from typing import Any
 import numpy as np
 
 ROW = 7
-MOST_OF_IMAGE = 1000  # boxes; of a class 100 are looked at (`pbl.evaluation.detection.MOST_FOUND`)
-BORDER = 1.0  # pixels that a box may lie beyond its image, since others round otherwise
+MOST_OF_IMAGE = 1000  # boxes; 100 of a class are used (`pbl.evaluation.detection.MOST_FOUND`)
+BORDER = 1.0  # pixels that a box may extend beyond its image, since other programs round differently
 
 
 def find_problem(
     rows: np.ndarray, ids: Sequence[str], sizes: Sequence[tuple[int, int]], num_classes: int
 ) -> tuple[str, dict[str, Any]] | None:
-    """Says what is wrong with boxes: of `pbl.grading.outcomes.REASONS` one, and the values of its sentence; None where nothing is.
+    """Says what is wrong with boxes: one of `pbl.grading.outcomes.REASONS`, and the values of its sentence; None if nothing is wrong.
 
     Args:
-        rows: As above.
-        ids: Of the images.
+        rows: As described above.
+        ids: Ids of the images.
         sizes: Height and width of each image.
         num_classes: How many classes there are.
     """
@@ -55,15 +55,15 @@ def find_problem(
 
 
 def split_rows(rows: np.ndarray, sizes: Sequence[tuple[int, int]]) -> np.ndarray:
-    """Takes the boxes of all images apart.
+    """Splits the boxes of all images by image.
 
     Args:
-        rows: As above.
-        sizes: Height and width of each image, at whose border boxes are cut.
+        rows: As described above.
+        sizes: Height and width of each image, boxes are cut at its border.
 
     Returns:
-        `float64 [images, k, 6]`: left, top, right, bottom, class and score, as `pbl.evaluation.detection` takes them; class -1 where there
-        is none.
+        `float64 [images, k, 6]`: left, top, right, bottom, class and score, as `pbl.evaluation.detection` takes them; class -1 if there
+        is no box.
     """
     image, size = rows[:, 0].astype(int), np.array(sizes, np.float64)
     counts = np.bincount(image, minlength=len(sizes))

@@ -1,4 +1,4 @@
-"""What boxes that were handed in are worth: average precision, and whether the count is right at the team's own threshold."""
+"""How good submitted boxes are: average precision, and whether the count is right at the team's own threshold."""
 
 from collections.abc import Sequence
 
@@ -7,8 +7,8 @@ import numpy as np
 from pbl.evaluation.detection import Matches, is_box, judge_matches, match
 from pbl.grading.judge import Scored
 
-# What is told of a team: mAP50 with its 95% interval; mAP; at its threshold the share of images of which the count is right, with its
-# interval, precision and recall; each class for itself.
+# What is reported for a team: mAP50 with its 95% interval; mAP; at its threshold the share of images whose count is right, with its
+# interval, precision and recall; and each class separately.
 MEASURES = (
     "map50 map50_interval map right_count right_count_interval precision recall count_error threshold classes".split()
 )
@@ -24,15 +24,15 @@ def score_boxes(
     """Scores one submission.
 
     Args:
-        found: `[n, k, 6]`, as `pbl.grading.box_rows.split_rows` gives it.
-        truth: `[n, most, 5]`; some image has a box.
+        found: `[n, k, 6]`, as `pbl.grading.box_rows.split_rows` returns it.
+        truth: `[n, most, 5]`; at least one image has a box.
         class_names: The classes.
-        threshold: The team's own, from which on a box is shown.
-        groups: A word for each image, such as its patient, over which intervals are.
+        threshold: The team's own: the lowest score at which a box is shown.
+        groups: A group name for each image, such as its patient, over which intervals are computed.
 
     Returns:
-        `metrics` is of `MEASURES`, as `pbl.evaluation.detection.judge_matches` has them; an image or group alone says nothing of others: from 0
-        to 1. `predicted` is what `list_answers` says. `scores` is what each image or group adds to mAP50
+        `metrics` has the keys `MEASURES`, as `pbl.evaluation.detection.judge_matches` returns them; with a single image or group the interval is from 0
+        to 1. `predicted` is what `list_answers` returns. `scores` is what each image or group contributes to mAP50
         (`split_map`), `[n, 1]`.
     """
     matches = match(truth, found, len(class_names))
@@ -44,8 +44,8 @@ def score_boxes(
 
 
 def list_answers(matches: Matches, truth: np.ndarray, threshold: float) -> np.ndarray:
-    """`int [true boxes + images * classes]`: of each true box 1 where a box that is shown has found it (IoU .5), then of each image and class
-    how many are shown that are none. Boxes that were moved by a pixel answer alike."""
+    """`int [true boxes + images * classes]`: for each true box 1 if a box that is shown has found it (IoU .5), then for each image and class
+    the number of shown boxes that are false. Boxes moved by a pixel give the same answers."""
     is_shown, (n, classes) = matches.score >= threshold, matches.truth.shape
     right, wrong = is_shown & matches.right[:, 0], is_shown & ~matches.right[:, 0]
     is_found = np.zeros(truth.shape[:2], int)
@@ -57,7 +57,7 @@ def list_answers(matches: Matches, truth: np.ndarray, threshold: float) -> np.nd
 def find_box_flags(
     scored: Scored, found: np.ndarray, sizes: Sequence[tuple[int, int]], threshold: float, ceiling: float
 ) -> list[str]:
-    """The flags that one submission's own boxes raise."""
+    """The flags that one submission's own boxes cause."""
     flags = []
     shares = found.copy()
     shares[..., :4] = np.round(shares[..., :4] / np.tile(np.array(sizes)[:, None, ::-1], 2), 3)

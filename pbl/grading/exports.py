@@ -1,4 +1,4 @@
-"""Grades on their way to the learning platform: into the very table that the platform wrote, and feedback under its names.
+"""Grades for the learning platform: written into the table that the platform exported, and feedback under its file names.
 
 | kind             | the table, and what reads it (source)                                                                      |
 |------------------|------------------------------------------------------------------------------------------------------------|
@@ -8,8 +8,8 @@
 | canvas           | The gradebook; `lib/gradebook_importer.rb` (2702e63b), `lib/gradebook_exporter.rb` (433333ee)              |
 | gradescope       | None: FILE is an autograder to write; gradescope-autograders.readthedocs.io, Specs and Submission Metadata (read 2026) |
 
-Every cell but the grade stays as the platform wrote it: Moodle compares `Last modified (grade)` with its own, and passes rows by whose grade
-has been changed since. Feedback goes back as a zip: Moodle's `NAME_ID_assignfeedback_file_FILE`
+Every cell except the grade stays as the platform wrote it: Moodle compares `Last modified (grade)` with its own, and skips rows whose grade
+has changed since. Feedback is returned as a zip: Moodle's `NAME_ID_assignfeedback_file_FILE`
 (`mod/assign/feedback/file/importziplib.php`, `is_valid_filename_for_import`, 0203d8f2), Canvas's `name_USER_ATTACHMENT_FILE`
 (`app/models/assignment.rb`, `infer_comment_context_from_filename`).
 """
@@ -32,7 +32,7 @@ from pbl.storage.writing import replacing
 
 Kind = Literal["moodle-worksheet", "moodle", "canvas", "gradescope"]
 KINDS: tuple[Kind, ...] = ("moodle-worksheet", "moodle", "canvas", "gradescope")
-# Moodle's headings in English and Japanese (lang/en/assign.php; langpack ja): the importer wants them in the language of who imports.
+# Moodle's headings in English and Japanese (lang/en/assign.php; langpack ja): the importer expects them in the language of the person who imports.
 _IDENTIFIER = ("identifier", "識別子", "id")
 _GRADE = ("grade", "評定", "評点")
 _MAXIMUM = ("maximum grade", "最大評点", "最大評定")
@@ -41,7 +41,7 @@ _FULL_NAME = ("full name", "フルネーム", "姓/名", "氏名")
 
 
 class _Columns(NamedTuple):
-    """Places of the grade, and of what else the table says of it: its maximum, whether it is locked, its feedback."""
+    """The columns of the grade, and of what else the table has about it: its maximum, whether it is locked, its feedback."""
 
     grade: int
     maximum: int | None = None
@@ -50,11 +50,11 @@ class _Columns(NamedTuple):
 
 
 class Exported(NamedTuple):
-    """What was written.
+    """The result of an export.
 
     Attributes:
         table: The filled table, or the autograder.
-        feedback: A zip of feedback in the platform's names; None where the platform takes none.
+        feedback: A zip of feedback in the platform's names; None if the platform takes none.
         filled: Rows that got a grade.
         left: Rows that did not.
     """
@@ -74,19 +74,19 @@ def export_grades(
     column: str | None = None,
     tell: Callable[[str], None] = lambda line: None,
 ) -> Exported:
-    """Writes grades where the platform takes them from: the total, or where the rubric has none, the points.
+    """Writes grades for the platform: the total, or the points if the rubric has no total.
 
     Args:
-        kind: See the head of this file.
-        file: The table that the platform exported; of "gradescope" the `.zip` to write.
+        kind: See the beginning of this file.
+        file: The table that the platform exported; for "gradescope" the `.zip` to write.
         out: The folder of the grading; the filled table and the feedback go into its `export`.
         rows: The rows of `pbl.grading.grade`.
-        roster: Whose identifiers tell a student's team; where it is None names of teams alone do.
-        column: The column of the grade, where the table has several.
-        tell: Gets a line for each row that stays as it is.
+        roster: Its identifiers give a student's team; if it is None, only names of teams do.
+        column: The column of the grade, if the table has several.
+        tell: Called with a line for each row that stays unchanged.
 
     Raises:
-        InputError: There are no grades, the table is another, or a grade is beyond its maximum.
+        InputError: There are no grades, the table is of another kind, or a grade is above its maximum.
     """
     if all(_grade(row) is None for row in rows):
         if any(row.get("missing_marks") for row in rows):
@@ -170,7 +170,7 @@ def _check_maximum(file: Path, row: dict[str, Any], largest: float | None) -> No
 def _say_left(
     file: Path, line: int, name: str, teams: set[str], is_locked: bool, lacking: Sequence[str] = ()
 ) -> Sentence:
-    """Why a student's row stays without this grade."""
+    """The reason why a student's row gets no grade."""
     place = {"file": file, "line": line, "name": name}
     if is_locked:
         return Sentence("{file}, line {line}: the grade of {name} is locked there, and is not changed.", **place)
@@ -196,7 +196,7 @@ def _say_left(
 
 def _grade(row: dict[str, Any]) -> float | None:
     if row.get("missing_marks"):
-        return None  # points alone would be taken for the whole
+        return None  # points alone would be read as the whole grade
     return row["final_points"] if row.get("total") is None else row["total"]
 
 
@@ -205,7 +205,7 @@ def _find(header: Sequence[str], words: Sequence[str]) -> int | None:
 
 
 def _find_columns(kind: Kind, file: Path, header: list[str], column: str | None) -> _Columns:
-    """The columns of a table that is of this kind."""
+    """The columns of a table of this kind."""
     if kind == "moodle-worksheet":
         is_table = _find(header, _IDENTIFIER) is not None and _find(header, _MAXIMUM) is not None
         found = [place for place, cell in enumerate(header) if fold(cell) in _GRADE]
@@ -240,7 +240,7 @@ def _find_columns(kind: Kind, file: Path, header: list[str], column: str | None)
 
 
 def _find_feedback(header: Sequence[str], grade: int) -> int | None:
-    """The column of the feedback that belongs to a gradebook's grade: `NAME (Feedback)` beside `NAME (Real)`."""
+    """The column of the feedback that belongs to a gradebook's grade: `NAME (Feedback)` next to `NAME (Real)`."""
     item = re.sub(r"\s*[(（][^()（）]*[)）]$", "", header[grade])
     return _find(header, tuple(fold(f"{item} ({word})") for word in ("feedback", "フィードバック")))
 
@@ -250,7 +250,7 @@ def _read_page(out: Path, row: dict[str, Any]) -> str:
 
 
 def _find_teams(header: Sequence[str], cells: Sequence[str], roster: Roster, grade: int) -> set[str]:
-    """The teams that a row's student may be of: by the platform's number, else by numbers and addresses, else by the name."""
+    """The teams to which a row's student may belong: by the platform's number, otherwise by numbers and addresses, otherwise by the name."""
     known = Team("")
     for heading, cell in zip(header, cells, strict=False):
         read_numbers(known, heading, cell)
@@ -269,7 +269,7 @@ def _find_teams(header: Sequence[str], cells: Sequence[str], roster: Roster, gra
 
 
 def _is_no_student(cells: Sequence[str]) -> bool:
-    """Canvas's rows of points possible and of manual posting."""
+    """Whether a row is one of Canvas's rows of points possible and of manual posting."""
     return "points possible" in fold(cells[0]) or all(re.fullmatch(r"\s*(muted|manual posting.*)?\s*", cell, re.IGNORECASE) for cell in cells)  # fmt: skip
 
 
@@ -286,7 +286,7 @@ def _maximum(kind: Kind, table: Table, number: int, columns: _Columns) -> float 
 def _feedback_names(
     kind: Kind, header: Sequence[str], table: Table, teams: Sequence[str | None], rows: Sequence[dict[str, Any]]
 ) -> dict[str, str]:
-    """Names of the files in the zip of feedback, and whose page each is."""
+    """Names of the files in the zip of feedback, and the team whose page each is."""
     if kind == "canvas":
         prefixes = {
             row["team"]: [re.match(r"\w+?_(?:LATE_)?\d+_\d+(?=_)", name) for name in row.get("came_as", ())]
@@ -349,7 +349,7 @@ for word in [user[name] for name in ("email", "name") for user in users if user.
 
 
 def _write_autograder(file: Path, out: Path, rows: Sequence[dict[str, Any]], roster: Roster | None) -> Exported:
-    """Writes an autograder that knows the grades; of students it holds no name, but SHA-256 of names and addresses."""
+    """Writes an autograder that knows the grades; it contains no student's name, only SHA-256 of names and addresses."""
     if file.suffix.lower() != ".zip":
         raise InputError("--export gradescope {file}: give the name of the .zip to write.", file=file)
     roster = roster or Roster(Team(row["team"]) for row in rows)
@@ -379,6 +379,6 @@ def _write_autograder(file: Path, out: Path, rows: Sequence[dict[str, Any]], ros
     with replacing(file) as temporary, zipfile.ZipFile(temporary, "w", zipfile.ZIP_DEFLATED) as archive:
         for name, text in contents.items():
             entry = zipfile.ZipInfo(name, (2020, 1, 1, 0, 0, 0))
-            entry.external_attr = (0o644 if name.endswith(".json") else 0o755) << 16  # they are run
+            entry.external_attr = (0o644 if name.endswith(".json") else 0o755) << 16  # these files are executed
             archive.writestr(entry, text)
     return Exported(file, None, len(teams), len(rows) - len(teams))

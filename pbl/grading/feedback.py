@@ -1,4 +1,4 @@
-"""What people read: a page for each team that gives away no hidden label, a summary and a histogram for the instructor."""
+"""Pages for people: one for each team that gives away no hidden label, and a summary and a histogram for the instructor."""
 
 import base64
 import re
@@ -14,14 +14,14 @@ from pbl.grading.outcomes import CAUSES, STATUSES
 from pbl.grading.refusals import TOLERANCE
 from pbl.storage.writing import replacing
 
-# What a team is told beside its status; the other flags are for the instructor alone.
+# What a team is told besides its status; the other flags are for the instructor alone.
 _REMARKS = {
     "constant_predictions": "Every image got the same class. Does the training loss fall?",
     "below_chance": "The score is worse than guessing. Are the classes in the order of the task?",
     "late": "It was received after the deadline: {days} {days:day|days} late.",
 }
 
-# Of anomaly detection some of them mean another thing.
+# In anomaly detection some of them have another meaning.
 _ANOMALY_REMARKS = {
     **_REMARKS,
     "constant_predictions": "Every image got the same score. Does the training loss fall?",
@@ -67,11 +67,11 @@ def write_feedback(folder: Path, row: Mapping[str, Any], hidden: Hidden, half: s
     """Writes a team's `feedback.md`.
 
     Args:
-        folder: The team's folder; it may be handed to the team as it is.
+        folder: The team's folder; it may be given to the team as it is.
         row: A row of `pbl.grading.results.write_all`.
-        hidden: For the names of the classes.
-        half: Which half of the hidden images counts; of the public one a coarse score is told and nothing else.
-        language: "en" or "ja".
+        hidden: Gives the names of the classes.
+        half: Which half of the hidden images counts; for the public half only a coarse score is shown.
+        language: Such as "en" or "ja".
 
     Raises:
         InputError: It cannot be written.
@@ -90,7 +90,7 @@ def write_feedback(folder: Path, row: Mapping[str, Any], hidden: Hidden, half: s
         tell = tells.get(hidden.task, _tell_scores)
         lines += tell(row, hidden, say) if row[hidden.headline] is not None else []
         lines += _tell_marks(row, say, hidden.headline)
-    facts = {} if row["owns_builder"] else row["facts"]  # a program of the team's own could put anything there
+    facts = {} if row["owns_builder"] else row["facts"]  # the team's own program could put anything there
     remarks_of = {"anomaly": _ANOMALY_REMARKS, "segmentation": _MASK_REMARKS, "detection": _BOX_REMARKS}
     known = remarks_of.get(hidden.task, _REMARKS)
     told = [flag for flag in row["flags"] if flag in known and (half, flag) != ("public", "below_chance")]
@@ -145,7 +145,7 @@ def _tell_scores(row: Mapping[str, Any], hidden: Hidden, say: Callable[..., str]
 
 
 def _tell_alarms(row: Mapping[str, Any], hidden: Hidden, say: Callable[..., str]) -> list[str]:
-    """What `_tell_scores` is for classes."""
+    """As `_tell_scores` does for classes, for the alarms of anomaly detection."""
 
     def share(name: str) -> dict[str, float]:
         low, high = row[f"{name}_interval"]
@@ -164,7 +164,7 @@ def _tell_alarms(row: Mapping[str, Any], hidden: Hidden, say: Callable[..., str]
 
 
 def _tell_masks(row: Mapping[str, Any], hidden: Hidden, say: Callable[..., str]) -> list[str]:
-    """What `_tell_scores` is for classes."""
+    """As `_tell_scores` does for classes, for masks."""
     low, high = row["dice_interval"]
     score = {"dice": row["dice"], "low": low, "high": high, "images": row["images"]}
     told = [say("Dice: {dice:.4f} (95% interval {low:.4f} to {high:.4f}, {images} hidden images)", **score)]
@@ -185,7 +185,7 @@ def _tell_masks(row: Mapping[str, Any], hidden: Hidden, say: Callable[..., str])
 
 
 def _tell_boxes(row: Mapping[str, Any], hidden: Hidden, say: Callable[..., str]) -> list[str]:
-    """What `_tell_scores` is for classes."""
+    """As `_tell_scores` does for classes, for boxes."""
     low, high = row["map50_interval"]
     score = {"map50": row["map50"], "low": low, "high": high, "images": row["images"]}
     told = [
@@ -220,7 +220,7 @@ def _tell_points(row: Mapping[str, Any], say: Callable[..., str]) -> list[str]:
 
 
 def _tell_marks(row: Mapping[str, Any], say: Callable[..., str], headline: str) -> list[str]:
-    """Level, marks and the final grade, in a paragraph of their own."""
+    """Level, marks and the final grade, in a separate paragraph."""
     told = []
     if row["level"] is not None:
         told.append(say("Level: {level}", level=_escape(row["level"])))
@@ -251,7 +251,7 @@ def _tell_coarsely(row: Mapping[str, Any], say: Callable[..., str]) -> list[str]
 
 
 def _escape(text: str) -> str:
-    """A stranger's text in Markdown, where it may draw no picture and set no link."""
+    """A stranger's text for Markdown, in which it can show no picture and make no link."""
     return re.sub(r"([\\`*_{}\[\]<>#|!$&~])", r"\\\1", str(text))
 
 
@@ -267,7 +267,7 @@ def _write(file: Path, text: str) -> None:
 def write_histogram(
     file: Path, rows: list[dict[str, Any]], references: Mapping[str, float], headline: str = "accuracy"
 ) -> Path | None:
-    """Draws how many teams reached which accuracy, AUROC, Dice or mAP50, with the reference submissions; returns the file, None where none has a score."""
+    """Draws how many teams reached which accuracy, AUROC, Dice or mAP50, with the reference submissions; returns the file, or None if no team has a score."""
     scores = [row[headline] for row in rows if row[headline] is not None]
     if not scores:
         file.unlink(missing_ok=True)
@@ -280,11 +280,11 @@ def write_histogram(
     figure = Figure(figsize=(7, 3.6), layout="constrained")
     axes = figure.subplots()
     low = min([*scores, *references.values()])
-    start = min(max(0.0, int(low * 20) / 20), 0.95)  # a class that has all of them right needs a bar too
+    start = min(max(0.0, int(low * 20) / 20), 0.95)  # if all teams have everything right, they need a bar too
     edges = [start + (1 - start) * step / 20 for step in range(21)]
     axes.hist(scores, bins=edges, color="#4477aa", edgecolor="white")
     top = axes.get_ylim()[1]
-    ground = {"facecolor": "white", "edgecolor": "none", "alpha": 0.8, "pad": 0.5}  # a bar may stand behind
+    ground = {"facecolor": "white", "edgecolor": "none", "alpha": 0.8, "pad": 0.5}  # a bar may be behind the text
     for number, (name, value) in enumerate(sorted(references.items(), key=lambda item: item[1])):
         axes.axvline(value, color="#aa3377", linestyle="--", linewidth=1)
         place, side = (value, top * (1 - 0.09 * (number % 4))), "right" if value > (1 + start) / 2 else "left"
@@ -327,15 +327,15 @@ def write_summary(
     """Writes the instructor's page: one file, no script, nothing loaded from elsewhere.
 
     Args:
-        file: Where it goes.
+        file: The file to write.
         rows: The rows of `pbl.grading.results.write_all`.
-        record: With what they were graded (see `pbl.grading.results.read_record`).
+        record: How they were graded (see `pbl.grading.results.read_record`).
         is_whole: Whether no line of the ledger was changed.
-        hidden: For the name of the hidden set, and its task.
+        hidden: Gives the name of the hidden set, and its task.
         half: Which half of the hidden images counts.
         references: Accuracy, AUROC, Dice or mAP50 of each reference submission.
         histogram: A PNG that `write_histogram` has drawn.
-        language: "en" or "ja", of the page.
+        language: The page's language, such as "en" or "ja".
 
     Raises:
         InputError: It cannot be written.

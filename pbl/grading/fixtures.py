@@ -1,4 +1,4 @@
-"""Sixteen images and what the model made of them on the student's machine: does the grader's machine get the same?"""
+"""Sixteen images and the model's outputs for them on the student's machine: does the grader's machine get the same?"""
 
 import io
 import math
@@ -12,22 +12,22 @@ from pbl.grading.archives import Archive
 from pbl.grading.formats import FIXTURES, MOST_FIXTURES
 from pbl.grading.refusals import TOLERANCE, Refusal
 
-_LIMIT = 64  # MiB of an array
+_LIMIT = 64  # MiB, for one array
 
 
 def read_fixtures(path: Path, shape: tuple[int, int, int], num_classes: int) -> tuple[np.ndarray, np.ndarray]:
-    """Reads `fixtures.npz` of a stranger; in the locked worker alone.
+    """Reads a stranger's `fixtures.npz`; only in the locked worker.
 
     Args:
         path: The file.
         shape: (height, width, channels) that the model takes.
-        num_classes: Count of its outputs.
+        num_classes: Number of its outputs.
 
     Returns:
         Images `uint8 [n, *shape]` and probabilities `float32 [n, classes]`, n at most 16.
 
     Raises:
-        Refusal: It is damaged, or its arrays are others.
+        Refusal: It is damaged, or its arrays are not the expected ones.
     """
     with Archive(path, FIXTURES, _LIMIT, most=8) as archive:
         images = _read_array(archive, "images.npy", np.uint8)
@@ -60,16 +60,16 @@ def _read_array(archive: Archive, name: str, dtype: type) -> np.ndarray:
 def compare(
     predict: Callable[[np.ndarray], np.ndarray], images: np.ndarray, expected: np.ndarray, own: np.ndarray
 ) -> dict[str, Any]:
-    """Compares the probabilities of a submission's fixtures with those that came out here, and looks for the cause.
+    """Compares the probabilities in a submission's fixtures with those computed here, and looks for the cause of a difference.
 
     Args:
-        predict: From images of any number type to probabilities.
+        predict: Takes images of any number type and returns probabilities.
         images: `uint8 [n, height, width, channels]`.
-        expected: `float32 [n, classes]`: what stands in the submission.
-        own: `float32 [n, classes]`: what came out here.
+        expected: `float32 [n, classes]`: the values in the submission.
+        own: `float32 [n, classes]`: the values computed here.
 
     Returns:
-        `images`, `difference` (the largest) and `cause`: one of `CAUSES`, or "" where they agree.
+        `images`, `difference` (the largest) and `cause`: one of `CAUSES`, or "" if they agree.
     """
     difference = _distance(own, expected)
     cause = ""

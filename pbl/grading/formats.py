@@ -1,4 +1,4 @@
-"""What a submission is made of, told by its files' names and by `submission.json`. Plain Python: the judge may use it."""
+"""The parts of a submission, recognised by its files' names and by `submission.json`. Plain Python: the judge may use it."""
 
 import json
 import re
@@ -9,18 +9,18 @@ from typing import Any, NamedTuple
 
 from pbl.grading.refusals import Refusal, clean
 
-FORMAT = 1  # of submission.json
+FORMAT = 1  # version of submission.json
 JSON_LIMIT, BOXES_LIMIT = 64 * 1024, 64 * 1024**2  # bytes of submission.json, of boxes.json
 MOST_FIXTURES = 16  # images in fixtures.npz
 
-# Names under which the grader keeps the files, whatever a team or a platform called them.
+# Names under which the grader keeps the files, whatever their names from a team or a platform.
 DESCRIPTION, WEIGHTS, FIXTURES = "submission.json", "model.weights.h5", "fixtures.npz"
 KERAS, PREDICTIONS, BUILDER, ARCHIVE = "model.keras", "predictions.csv", "builder.py", "submission.zip"
 BOXES = "boxes.json"
 ROLES = (DESCRIPTION, WEIGHTS, FIXTURES, KERAS, PREDICTIONS, BUILDER, BOXES)
 PICTURE = re.compile(r"([_-]mask)?\.(png|jpe?g|bmp|gif|webp|tiff?)$", re.IGNORECASE)  # how a mask's name ends
 
-# What can run a program when it is opened.
+# Files that can run a program when they are opened.
 _PROGRAMS = {
     ".h5": "a legacy Keras model", ".hdf5": "a legacy Keras model", ".pb": "a SavedModel", ".pkl": "a pickle",
     ".pickle": "a pickle", ".joblib": "a pickle", ".dill": "a pickle", ".pt": "a pickle of PyTorch", ".pth": "a pickle of PyTorch",
@@ -29,11 +29,11 @@ _PROGRAMS = {
 
 
 class Parts(NamedTuple):
-    """Which file plays which role.
+    """The role of each file.
 
     Attributes:
         kind: "weights", "keras", "predictions", "masks", "boxes" or "archive".
-        roles: The grader's name of each file: what the team called it.
+        roles: The team's name of each file, by the grader's name.
     """
 
     kind: str
@@ -41,18 +41,18 @@ class Parts(NamedTuple):
 
 
 def is_noise(name: str) -> bool:
-    """Whether a file is what macOS and Windows leave."""
+    """Whether a file is one that macOS and Windows leave behind."""
     return any(part.startswith(".") or part in ("__MACOSX", "Thumbs.db", "desktop.ini") for part in name.split("/"))
 
 
 def plain(name: str) -> str:
-    """A file's name without the "(1)" and Canvas's "-1" of what was handed in again."""
+    """A file's name without the "(1)" or Canvas's "-1" of a repeated submission."""
     return re.sub(r"(?:[ _]?\(\d+\)|-\d+)(?=\.[A-Za-z0-9.]+$)", "", name).lower()
 
 
 def role_of(name: str) -> str | None:
-    """Returns the role that a file's own name gives it, or None; a platform's prefix, a "(1)" and Canvas's "-1" of what was
-    handed in again do not matter."""
+    """Returns the role that a file's own name gives it, or None; a platform's prefix, and a "(1)" or Canvas's "-1" of a
+    repeated submission, do not matter."""
     called = plain(name.rsplit("/", 1)[-1])
     if called.endswith(".weights.h5"):
         return WEIGHTS
@@ -65,14 +65,14 @@ def role_of(name: str) -> str | None:
 
 
 def choose_parts(names: Iterable[str], in_archive: bool = False) -> Parts:
-    """Finds out what kind of submission some files are.
+    """Finds out what kind of submission a set of files is.
 
     Args:
         names: Paths of the files below the submission's folder, with `/`.
-        in_archive: Whether they are those of a zip, which may hold masks; loose masks are no submission.
+        in_archive: Whether they are the files of a zip, which may contain masks; loose masks are not a submission.
 
     Raises:
-        Refusal: There is none, or several at once, or one that is never opened.
+        Refusal: There is no submission, or several at once, or one that is never opened.
     """
     names = sorted(name for name in names if not is_noise(name))
     if not names:
@@ -97,7 +97,7 @@ def choose_parts(names: Iterable[str], in_archive: bool = False) -> Parts:
                 if name.lower().endswith(suffix):
                     raise Refusal("program", name=clean(name), kind=kind)
         raise Refusal("no_submission", names=_list(names))
-    beside = [] if in_archive else found.get(ARCHIVE, [])[:1]  # a file beside a zip: which of the two is meant?
+    beside = [] if in_archive else found.get(ARCHIVE, [])[:1]  # a file next to a zip: which of the two is meant?
     if len(present) > 1 or beside:
         raise Refusal("two_kinds", names=_list([*(found[kinds[kind]][0] for kind in present), *beside]))
     kind = present[0]
@@ -125,17 +125,17 @@ def _list(names: Iterable[str]) -> str:
 
 
 def parse_json(content: bytes, name: str, limit: int = JSON_LIMIT, depth: int = 40) -> dict[str, Any]:
-    """Reads a stranger's JSON: an object, no NaN, bounded in size and depth.
+    """Reads a stranger's JSON: an object without NaN, limited in size and depth.
 
     Raises:
-        Refusal: It is another.
+        Refusal: It is anything else.
     """
     if len(content) > limit:
         raise Refusal("json_large", file=name, limit=limit // 1024)
     if not content:
         raise Refusal("empty_file", file=name)
     level = 0
-    for sign in re.finditer(rb'"(?:[^"\\]++|\\.)*+"?|[\[\]{}]', content, flags=re.DOTALL):  # words are passed over
+    for sign in re.finditer(rb'"(?:[^"\\]++|\\.)*+"?|[\[\]{}]', content, flags=re.DOTALL):  # strings are skipped
         level += {b"[": 1, b"{": 1, b"]": -1, b"}": -1}.get(sign[0], 0)
         if level > depth:
             raise Refusal("json_large", file=name, limit=limit // 1024)
@@ -163,13 +163,13 @@ class Description:
     """`submission.json`, checked.
 
     Attributes:
-        team: Whose it says it is.
-        model: Name of the builder, or None with a `.keras` or predictions.
+        team: The team that it names.
+        model: Name of the builder, or None for a `.keras` file or predictions.
         options: The builder's options.
         input_shape: (height, width, channels), or None.
         fit: How images are brought to that shape.
         class_names: The classes in the order of the model's outputs, or None.
-        files: SHA-256 of each file, as far as it is told.
+        files: SHA-256 of each file, as far as it is given.
     """
 
     team: str = ""
@@ -190,7 +190,7 @@ def read_description(content: bytes, kind: str, most_pixels: int) -> Description
         most_pixels: Longest side of an image.
 
     Raises:
-        Refusal: It is damaged, lacks something, or asks for something out of bounds.
+        Refusal: It is damaged, incomplete, or asks for something out of bounds.
     """
     given = parse_json(content, DESCRIPTION)
 
@@ -232,7 +232,7 @@ def read_description(content: bytes, kind: str, most_pixels: int) -> Description
 
 
 def check_shape(shape: Any, most_pixels: int) -> tuple[int, int, int]:
-    """Returns (height, width, channels); raises Refusal where it is none, or out of bounds."""
+    """Returns (height, width, channels); raises Refusal if it is not a shape, or out of bounds."""
     is_shape = isinstance(shape, (list, tuple)) and len(shape) == 3 and all(type(side) is int for side in shape)
     if not is_shape or min(shape) < 1 or shape[2] not in (1, 3):
         raise Refusal("input_shape", shape=clean(shape))
@@ -242,7 +242,7 @@ def check_shape(shape: Any, most_pixels: int) -> tuple[int, int, int]:
 
 
 def check_options(options: Any, name: str = "model_options", depth: int = 0) -> None:
-    """Raises Refusal unless a builder's options are plain: few, of small numbers and short words."""
+    """Raises Refusal unless a builder's options are simple: few, with small numbers and short words."""
     if depth > 4:
         raise Refusal("option_value", name=clean(name), what="it is nested too deeply")
     if isinstance(options, Mapping):

@@ -1,9 +1,9 @@
-"""A class graded: every expected team gets one row, whatever it handed in.
+"""Grades a class: every expected team gets one row, whatever it handed in.
 
-runner     goes through the class, and keeps how each submission ended
+runner     goes through the class, and records how each submission ended
 preparer   decodes the hidden images into raw pixels, once for each shape that a submission asks for; sees no labels
-worker     one locked process for each submission; sees that submission and pixels in an order of its own
-judge      holds the labels, reads one array and a few words of each worker
+worker     one locked process for each submission; sees only that submission, and pixels in an order of its own
+judge      has the labels, reads one array and a few words from each worker
 """
 
 import contextlib
@@ -51,33 +51,33 @@ def grade(
 ) -> list[dict[str, Any]]:
     """Grades a class: what `python -m pbl grade` does.
 
-    What was graded before is not computed again, unless the submission, the hidden images, the grader or the limits have changed.
-    Writes `grades.csv`, `grades.jsonl`, `timings.csv`, `summary.html`, `histogram.png` and one folder a team into `out`.
+    Earlier results are not computed again, unless the submission, the hidden images, the grader or the limits have changed.
+    Writes `grades.csv`, `grades.jsonl`, `timings.csv`, `summary.html`, `histogram.png` and one folder for each team into `out`.
 
     Args:
         submissions: A folder, or a platform's download of the class (see `pbl.grading.intake`), or one submission.
         data: A hidden set that `holdout` made.
-        out: Where the table goes; another `grade` into the same folder goes on there.
+        out: The folder for the table; another `grade` into the same folder continues there.
         roster: A CSV file of the expected teams (see `pbl.grading.roster.read_roster`).
         rubric: A rubric, or the file that sets one (see `pbl.grading.rubric`).
-        labels: The labels, where they are not in `data`.
-        phase: "predict" runs the models and needs no labels; "score" then needs nothing but them, and runs nothing.
+        labels: The labels, if they are not in `data`.
+        phase: "predict" runs the models and needs no labels; "score" then needs only the labels, and runs nothing.
         limits: What a submission may use.
-        jobs: Submissions that are worked on at the same time.
-        require_isolation: "full" refuses to run anything where the machine lacks Landlock or seccomp; "limits" goes on without.
+        jobs: How many submissions are processed at the same time.
+        require_isolation: "full" refuses to run anything if the machine lacks Landlock or seccomp; "limits" continues without them.
         half: Which half of the hidden images counts. "public" makes a leaderboard of coarse scores.
-        tries: Of a leaderboard: scores that a team is told at most.
-        again: Teams that are graded again though nothing has changed.
-        language: Of the teams' feedback, such as "en" or "ja".
+        tries: For a leaderboard: how many scores a team is told at most.
+        again: Teams that are graded again although nothing has changed.
+        language: Language of the teams' feedback, such as "en" or "ja".
         export: A kind and a file: the learning platform's table that is filled (see `pbl.grading.exports`).
-        export_column: The column of the grade, where such a table has several.
-        tell: Gets a line for each submission that is done.
+        export_column: The column of the grade, if such a table has several.
+        tell: Called with a line for each submission that is finished.
 
     Returns:
         The rows of `grades.csv`, with more in each, as in `grades.jsonl`.
 
     Raises:
-        InputError: Wrong input; the machine offers too little isolation; the grader's own known-good submission is not graded.
+        InputError: The input is wrong; the machine offers too little isolation; the grader's own known-good submission is not graded.
     """
     hidden = open_hidden(data)
     own_files = [Path(file).expanduser() for file in (roster, rubric, labels) if isinstance(file, (str, Path))]
@@ -92,7 +92,7 @@ def grade(
     else:
         _make_out(source, out)
     for team in teams.teams if teams else []:
-        rubric.days_late(team.received)  # before any model is run
+        rubric.days_late(team.received)  # checked before any model is run
     if phase != "predict":
         results.check_marks(out / results.MARKS, rubric)
     with telling_full_disks(lambda error: _tell_full_disk(error, out)), locked(out / "work"):
@@ -119,14 +119,14 @@ def grade(
         if known is None:
             return results.write_outcomes(out, record, ledger)
         rows = results.write_all(out, record, ledger, hidden, known, rubric, teams, half, tries, language, tell)
-        results.write_record(out / "work", {**record, "ledger": ledger.last})  # a leaderboard has added to it
+        results.write_record(out / "work", {**record, "ledger": ledger.last})  # a leaderboard has added to the ledger
         if export:
             _tell_export(export_grades(*export, out, rows, teams, export_column, tell), tell)
         return rows
 
 
 def _check_options(phase: str, half: str, tries: int | None, jobs: int, export: tuple[str, str] | None) -> None:
-    """Raises InputError where options of `grade` are wrong or do not fit each other."""
+    """Raises InputError if options of `grade` are wrong or do not fit each other."""
     if export and export[0] not in KINDS:
         raise InputError("--export {kind}: {nearest}", kind=export[0], nearest=name_nearest(export[0], KINDS))
     if export and (phase == "predict" or half == "public"):
@@ -140,7 +140,7 @@ def _check_options(phase: str, half: str, tries: int | None, jobs: int, export: 
 
 
 def _open_ledger(out: Path, tell: Callable[[str], None]) -> Ledger:
-    """The ledger of a folder of grades; told where lines of it were changed, or taken from its end since the last grading."""
+    """The ledger of a folder of grades; a line is printed if its lines were changed, or removed from its end since the last grading."""
     ledger = Ledger(out / "work" / "ledger.jsonl")
     before = results.read_record(out / "work", may_be_missing=True)
     ledger.is_whole &= ledger.holds(before.get("ledger", ""))
@@ -196,7 +196,7 @@ def _predicted_folder(source: Path, out: Path) -> Path:
 
 
 def _find_missing_layers(required: Literal["full", "limits"]) -> dict[str, str]:
-    """What `find_layers` says; raises InputError where a submission cannot be locked up as it is required."""
+    """What `find_layers` returns; raises InputError if a submission cannot be locked down as required."""
     missing = find_layers()
     lacking = {layer: why for layer, why in missing.items() if why and layer in FULL}
     if not sys.platform.startswith("linux"):
@@ -217,8 +217,8 @@ def _find_missing_layers(required: Literal["full", "limits"]) -> dict[str, str]:
 
 @contextlib.contextmanager
 def _scratch(note: Path) -> Iterator[Path]:
-    """A folder outside of `out`, for the time of one grading. `note` names it, so that the next grader can take away what a
-    killed one has left; under the lock, so nobody works there."""
+    """A folder outside `out`, for the time of one grading. `note` names it, so that the next grader can remove what a
+    killed one has left. Used under the lock, so no other grader works there."""
     with contextlib.suppress(OSError):
         left = Path(note.read_text(encoding="utf-8"))
         is_ours = left.name.startswith(SCRATCH_PREFIX) and left.lstat().st_uid == os.geteuid()

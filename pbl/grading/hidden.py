@@ -1,8 +1,8 @@
-"""A hidden set as `holdout` writes it: images under opaque names, and their labels in a folder of their own.
+"""A hidden set as `holdout` writes it: images under opaque names, and their labels in a separate folder.
 
-HIDDEN/images/a3f0....png   what models see; handed out only where teams hand in predictions
+HIDDEN/images/a3f0....png   what models see; given to teams only if they hand in predictions
 HIDDEN/hidden.json          task, class names, number and shape of the images: no labels
-HIDDEN/labels/labels.csv    id,label,half: the instructor's alone; beside it masks/ or boxes.json (COCO), where there are such
+HIDDEN/labels/labels.csv    id,label,half: for the instructor alone; next to it masks/ or boxes.json (COCO), if there are any
 HIDDEN/references/          submissions that show the scale of grades
 """
 
@@ -22,12 +22,12 @@ from pbl.data.mask_files import decode_values
 from pbl.errors import InputError, Sentence
 from pbl.grading.tables import Table, TableError, find_words, fold, read_table, reads_as_number
 
-FORMAT = 1  # of hidden.json
+FORMAT = 1  # version of hidden.json
 IMAGES, DESCRIPTION, LABELS, REFERENCES = "images", "hidden.json", "labels/labels.csv", "references"
-MASKS, BOXES = "masks", "boxes.json"  # beside labels.csv
+MASKS, BOXES = "masks", "boxes.json"  # next to labels.csv
 HALVES = ("public", "private")
-ANOMALY_CLASSES = ["normal", "anomaly"]  # of a hidden set of anomaly detection; an anomaly is the second
-# What a submission is graded by: the name of a column of `grades.csv`, for each task.
+ANOMALY_CLASSES = ["normal", "anomaly"]  # classes of a hidden set for anomaly detection; an anomaly is the second
+# The measure by which a submission is graded, for each task: the name of a column of `grades.csv`.
 HEADLINES = {"classification": "accuracy", "anomaly": "roc_auc", "segmentation": "dice", "detection": "map50"}
 
 
@@ -37,16 +37,16 @@ class Hidden:
 
     Attributes:
         path: Its folder.
-        name: What its source was called.
+        name: The name of its source.
         class_names: The classes, in their order.
         ids: The images' names, sorted.
-        shape: (height, width, channels) of the images; None where they differ.
+        shape: (height, width, channels) of the images; None if they differ.
         task: "classification", or "anomaly": then the classes are `ANOMALY_CLASSES`, and scores of the images are handed in; or
             "segmentation": then masks are handed in, and the first class is the background; or "detection": then boxes are.
-        normal: Of anomaly detection the source's classes that are normal.
-        false_alarms: Of anomaly detection the share of normal images that may have an alarm, as teams were told.
-        digest: SHA-256 of all of it: another digest, another hidden set.
-        sizes: Of segmentation and detection height and width of each image, in the order of `ids`; else None.
+        normal: In anomaly detection, the source's classes that are normal.
+        false_alarms: In anomaly detection, the share of normal images that may have an alarm, as teams were told.
+        digest: SHA-256 of the complete set: a different digest means a different hidden set.
+        sizes: In segmentation and detection, height and width of each image, in the order of `ids`; otherwise None.
     """
 
     path: Path
@@ -62,16 +62,16 @@ class Hidden:
 
     @property
     def headline(self) -> str:
-        """What a submission is graded by: one of `HEADLINES`."""
+        """The measure by which a submission is graded: one of `HEADLINES`."""
         return HEADLINES[self.task]
 
     @property
     def judged_classes(self) -> list[str]:
-        """The classes that are judged one by one: of segmentation all but the background."""
+        """The classes that are judged one by one: in segmentation all except the background."""
         return self.class_names[1:] if self.task == "segmentation" else self.class_names
 
     def result_name(self, key: str) -> str:
-        """What the file of a submission's result is called, by its key in the ledger."""
+        """The file name of a submission's result, by its key in the ledger."""
         return key + {"segmentation": ".u8", "detection": ".f64"}.get(self.task, ".f32")
 
     @property
@@ -82,10 +82,10 @@ class Hidden:
 
 
 def open_hidden(path: str | Path) -> Hidden:
-    """Opens a hidden set; its labels are not touched.
+    """Opens a hidden set, without touching its labels.
 
     Raises:
-        InputError: There is none, or it is damaged.
+        InputError: There is no hidden set, or it is damaged.
     """
     path = Path(path).expanduser()
     file = path / DESCRIPTION
@@ -107,10 +107,10 @@ def open_hidden(path: str | Path) -> Hidden:
     except (OSError, ValueError, KeyError, TypeError):
         raise InputError("{file} is damaged. Make the hidden set again, or copy it again.", file=file) from None
     hidden = Hidden(path, str(told.get("name", "")), class_names, sorted(ids), shape, "", **about)
-    known_by = [class_names, hidden.ids, *([hidden.task] if about else [])]  # what is predicted goes by the task
+    known_by = [class_names, hidden.ids, *([hidden.task] if about else [])]  # the predictions depend on the task
     digest = hashlib.sha256(json.dumps(known_by, ensure_ascii=False).encode())
     missing, changed = [], []
-    known = dict(zip(ids, told.get("hashes") or [], strict=False))  # a set of before has none
+    known = dict(zip(ids, told.get("hashes") or [], strict=False))  # a set from an earlier version has none
     for name, image in zip(hidden.ids, hidden.files, strict=True):
         try:
             found = hash_file(image)
@@ -139,7 +139,7 @@ def open_hidden(path: str | Path) -> Hidden:
 
 
 def _read_task(told: dict[str, Any], class_names: list[str]) -> dict[str, Any]:
-    """What `hidden.json` says of another task than classification; raises ValueError, KeyError or TypeError where it is damaged."""
+    """What `hidden.json` says for a task other than classification; raises ValueError, KeyError or TypeError if it is damaged."""
     task = told.get("task", "classification")
     if task == "classification":
         return {}
@@ -164,12 +164,12 @@ class Labels:
     """The labels of a hidden set, in the order of its `ids`.
 
     Attributes:
-        classes: `int64 [n]`; of segmentation the commonest class beside the background, of detection that of most boxes; one beyond the last
-            class where there is none.
+        classes: `int64 [n]`; in segmentation the commonest class besides the background, in detection that of most boxes; one beyond the last
+            class if there is none.
         is_public: `bool [n]`: whether an image is in the half whose scores a leaderboard may show.
-        masks: Of segmentation, `uint8 [height, width]` of each image; else None.
-        boxes: Of detection, `float64 [k, 5]` of each image: left, top, right, bottom, class; else None.
-        groups: Of segmentation and detection, where images belong together, a word for each, such as its patient; else None.
+        masks: In segmentation, `uint8 [height, width]` for each image; otherwise None.
+        boxes: In detection, `float64 [k, 5]` for each image: left, top, right, bottom, class; otherwise None.
+        groups: In segmentation and detection, if images belong together, a group name for each, such as its patient; otherwise None.
     """
 
     classes: np.ndarray
@@ -184,10 +184,10 @@ def open_labels(hidden: Hidden, file: str | Path | None = None) -> Labels:
 
     Args:
         hidden: The set.
-        file: Where they are, if not in the set's own folder.
+        file: The file of the labels, if it is not in the set's own folder.
 
     Raises:
-        InputError: They are missing, or those of another set.
+        InputError: They are missing, or belong to another set.
     """
     file = Path(file).expanduser() if file else hidden.path / LABELS
     lines, ids, labels, halves, groups = _read_labels(file)
@@ -219,7 +219,7 @@ def open_labels(hidden: Hidden, file: str | Path | None = None) -> Labels:
     labels = Labels(np.array(classes)[order], public[order])
     if hidden.sizes is None:
         return labels
-    # An image in no group is one of its own.
+    # An image in no group is a group of its own.
     words = [groups[at] or f"\0{ids[at]}" for at in order] if any(groups) else None
     if hidden.task == "detection":
         boxes = _read_boxes(hidden, file.parent / BOXES)
@@ -229,7 +229,7 @@ def open_labels(hidden: Hidden, file: str | Path | None = None) -> Labels:
 
 
 def _read_boxes(hidden: Hidden, file: Path) -> list[np.ndarray]:
-    """The boxes of a hidden set; raises InputError where they cannot be read, or are none of this set."""
+    """The boxes of a hidden set; raises InputError if they cannot be read, or do not belong to this set."""
     try:
         coco = parse_coco(file.read_bytes(), file.name)
     except (OSError, InputError) as error:
@@ -247,7 +247,7 @@ def _read_boxes(hidden: Hidden, file: Path) -> list[np.ndarray]:
 
 
 def _read_masks(hidden: Hidden, folder: Path) -> list[np.ndarray]:
-    """The masks of a hidden set; raises InputError where one is missing, or is none of this set."""
+    """The masks of a hidden set; raises InputError if one is missing, or does not belong to this set."""
     masks = []
     for name, size in zip(hidden.ids, hidden.sizes, strict=True):
         file = folder / f"{name}.png"
@@ -266,7 +266,7 @@ def _read_masks(hidden: Hidden, folder: Path) -> list[np.ndarray]:
 
 
 def _read_labels(file: Path) -> tuple[list[int], list[str], list[str], list[str], list[str]]:
-    """Of each image its line, id, label, half and group; no halves or groups where there is no such column."""
+    """The line, label, id, half and group of each image; no halves or groups if there is no such column."""
     try:
         table = read_table(file.read_bytes(), lambda cells: {"id", "label"} <= {fold(cell) for cell in cells})
     except FileNotFoundError:
@@ -286,15 +286,15 @@ def _read_labels(file: Path) -> tuple[list[int], list[str], list[str], list[str]
 
 
 def find_exposing_work_tree(folder: Path) -> Path | None:
-    """Returns the git work tree whose next commit would take a folder along; None where there is none, or it ignores the folder."""
+    """Returns the git work tree whose next commit would include a folder; None if there is none, or if it ignores the folder."""
     folder = folder.expanduser().resolve()
     tree = next((place for place in (folder, *folder.parents) if (place / ".git").exists()), None)
     if tree is None:
         return None
-    # A folder is ignored by a pattern that ends in a slash too, so what is asked for is a file in it.
+    # A pattern that ends in a slash ignores a folder too, so git is asked about a file in it.
     words = ["git", "-C", str(tree), "check-ignore", "--quiet", str(folder / "labels" / "labels.csv")]
     try:
         is_ignored = subprocess.run(words, capture_output=True, timeout=10).returncode == 0
-    except (OSError, subprocess.TimeoutExpired):  # no git at hand: it may be on the machine that commits
+    except (OSError, subprocess.TimeoutExpired):  # git is not installed here: it may be on the machine that commits
         is_ignored = False
     return None if is_ignored else tree

@@ -1,4 +1,4 @@
-"""An instructor's hidden test set, cut from any source: what teams get, what models are judged on, and the labels, apart."""
+"""An instructor's hidden test set, cut from any source: the public part for teams, the hidden images for judging models, and the labels, separate."""
 
 import contextlib
 import csv
@@ -46,13 +46,13 @@ from pbl.storage.writing import name_unfinished, replacing, sweep, timestamp, wr
 MOST_HIDDEN, MOST_PIXELS = (
     4_000,
     500_000_000,
-)  # hidden images with masks or boxes, and pixels of masks: more are no zip that a platform takes
-CHECKED_SIDE = 64  # images are brought to at most this side where copies are looked for
+)  # hidden images with masks or boxes, and pixels of masks: with more, no platform takes the zip
+CHECKED_SIDE = 64  # images are shrunk to at most this side when copies are searched
 COPIES = "copies.csv"
 
 
 class _Seen(NamedTuple):
-    """All images of a source, gone through once."""
+    """All images of a source, read once."""
 
     names: list[str]
     labels: np.ndarray
@@ -60,19 +60,19 @@ class _Seen(NamedTuple):
     shapes: np.ndarray
     small: np.ndarray
     splits: list[str]
-    classes: list[frozenset[int]]  # that the mask or the boxes of each have, where the source has such
-    boxes: list[np.ndarray]  # of each image, where the source has boxes
+    classes: list[frozenset[int]]  # classes in each image's mask or boxes, if the source has them
+    boxes: list[np.ndarray]  # of each image, if the source has boxes
 
 
 class Holdout(NamedTuple):
-    """What `make_holdout` has made.
+    """The result of `make_holdout`.
 
     Attributes:
         path: The folder.
-        public: The folder or archive for the teams; None where all images are hidden.
+        public: The folder or archive for the teams; None if all images are hidden.
         images: How many images are hidden.
-        public_images: How many are not.
-        findings: Copies of hidden images among the public ones, as the data doctor tells them.
+        public_images: How many images are public.
+        findings: Copies of hidden images among the public ones, as the data doctor reports them.
     """
 
     path: Path
@@ -98,25 +98,25 @@ def make_holdout(
 ) -> Holdout:
     """Cuts a hidden set from a source: what `python -m pbl holdout` does, without the reference submissions.
 
-    The images are chosen class by class and by content, as a split is; equal images stay on one side. Hidden images are
-    written anew as PNG, under random names in a random order and all of one date, so that nothing but their pixels tells of
+    The images are chosen class by class and by content, as a split is; equal images are on one side. Hidden images are
+    written again as PNG, under random names in a random order and with one date, so that nothing except their pixels shows
     their class.
 
     Args:
         source: As for `pbl.data.load_data`: a name, a folder of class folders, a `.zip` of one, an `.npz`.
         fraction: Share of the training images of each class that is hidden; 1 hides all images of all splits.
-        out: The folder to make; `holdout/NAME` unless given.
-        hide_test: Hide the source's own test split in place of a fraction.
-        groups: A pattern that finds a word in an image's name: images with the same word stay on one side.
+        out: The folder to make; by default `holdout/NAME`.
+        hide_test: Hide the source's own test split instead of a fraction.
+        groups: A pattern that finds a word in an image's name: images with the same word are on one side.
         as_zip: The public part as one `.zip` rather than a folder.
-        seed: Of the choice and the names; random unless given, and kept beside the labels.
+        seed: Seed of the choice and the names; by default random, and stored next to the labels.
         data_dir: Folder of prepared TensorFlow Datasets.
         normal: The classes that are normal, for anomaly detection: hidden images are then normal or an anomaly, and teams hand in
             scores of them. The public part keeps its classes, the anomalies among them for teams to judge themselves by.
-        false_alarms: Of anomaly detection: the share of normal images that may have an alarm, which teams promise; .05 unless given.
-        task: "segmentation" where the source has a mask for each image: the public part then holds both, with which
-            `task=segmentation` trains, and teams hand in masks of the hidden images; "detection" likewise where it has boxes.
-            "anomaly" goes with `normal`.
+        false_alarms: For anomaly detection: the share of normal images that may have an alarm, which teams promise; by default .05.
+        task: "segmentation" if the source has a mask for each image: the public part then contains both, with which
+            `task=segmentation` trains, and teams hand in masks of the hidden images; "detection" in the same way if it has boxes.
+            "anomaly" is used with `normal`.
 
     Raises:
         InputError: The source or a setting is wrong; `out` exists; an image or mask cannot be decoded; normal images or anomalies
@@ -156,7 +156,7 @@ def make_holdout(
     seen = _go_through(opened, source)
     is_hidden = _choose(seen, fraction, hide_test, groups, seed)
     known = [*opened.class_names, ""]  # an image may have no box
-    words = [known[label] for label in seen.labels[is_hidden]]  # what labels.csv says of each
+    words = [known[label] for label in seen.labels[is_hidden]]  # the label of each in labels.csv
     if normal:
         words = [ANOMALY_CLASSES[word not in normal] for word in words]
         if len(set(words)) < 2:
@@ -201,13 +201,15 @@ def make_holdout(
 
 @contextlib.contextmanager
 def _making(path: Path) -> Iterator[Path]:
-    """Gives an empty folder beside `path`, which takes its place when all is written; where that fails nothing is left."""
+    """Gives an empty folder next to `path`, which takes its place when everything is written; on failure nothing is left."""
     making = None
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        sweep(path.parent)  # hidden labels too, of a process that was killed
+        sweep(path.parent)  # also removes hidden labels that a killed process left
         making = Path(tempfile.mkdtemp(dir=path.parent, prefix=name_unfinished()))
-        (making / ".gitignore").write_text("*\n", encoding="utf-8")  # until it has its name: it holds the hidden labels
+        (making / ".gitignore").write_text(
+            "*\n", encoding="utf-8"
+        )  # until it has its final name: it contains the hidden labels
         yield making
         making.chmod(0o755)
         (making / ".gitignore").unlink()
@@ -294,7 +296,7 @@ def _choose(seen: _Seen, fraction: float, hide_test: bool, groups: str | None, s
     )
     is_hidden = np.zeros(len(splits), bool)
     is_hidden[of_train[chosen]] = True
-    # What stands in another official split too, or is of a group there, would be given out with it.
+    # Images that are also in another official split, or in a group there, would be published with it.
     for signs in filter(None, (seen.hashes, all_words)):
         given = {sign for sign, split in zip(signs, seen.splits, strict=True) if split != "train"}
         is_hidden &= ~np.array([sign in given for sign in signs])
@@ -307,7 +309,7 @@ def _choose(seen: _Seen, fraction: float, hide_test: bool, groups: str | None, s
 
 
 def _check_marked(seen: _Seen, is_hidden: np.ndarray, class_names: Sequence[str], has_masks: bool) -> None:
-    """Raises InputError where hidden masks or boxes would lack a class, or are too many to be handed in."""
+    """Raises InputError if hidden masks or boxes would lack a class, or are too many to be handed in."""
     hidden = frozenset().union(*(seen.classes[at] for at in np.flatnonzero(is_hidden)))
     known = frozenset().union(*seen.classes)
     if lacking := sorted(known - hidden - ({0} if has_masks else set())):
@@ -345,12 +347,12 @@ def _find_copies(seen: _Seen, is_hidden: np.ndarray) -> list[Finding]:
     found = [*find_copies_across(splits), *find_altered_copies(splits)]
     return [
         finding for finding in found if finding.check in ("copies_across", "altered_copies")
-    ]  # hidden beside public
+    ]  # hidden compared with public
 
 
 def _draw_ids(random: np.random.Generator, count: int) -> list[str]:
-    """Twelve signs 0 to 9 and a to f that no spreadsheet takes for a number or a date: they begin with a letter, but not as a month
-    does, and hold another letter than the e of `12e34`."""
+    """Ids of twelve characters 0 to 9 and a to f that no spreadsheet reads as a number or a date: they begin with a letter, but not as a month
+    does, and contain a letter other than the e of `12e34`."""
     ids: dict[str, None] = {}
     while len(ids) < count:
         name = random.bytes(6).hex()
@@ -362,7 +364,7 @@ def _draw_ids(random: np.random.Generator, count: int) -> list[str]:
 def _write_images(
     source: Source, seen: _Seen, is_hidden: np.ndarray, ids: list[str], folder: Path, as_zip: bool
 ) -> str | None:
-    """Writes both parts, in a second walk through the source; returns the public one's name."""
+    """Writes both parts, in a second pass through the source; returns the public one's name."""
     (folder / IMAGES).mkdir()
     if source.has_masks or source.has_boxes:
         (folder / LABELS).parent.mkdir(mode=0o700)
@@ -383,7 +385,7 @@ def _write_images(
 
     listed: dict[
         str, dict[str, int]
-    ] = {}  # of each split's public images, and as "" of the hidden ones: places by names
+    ] = {}  # for each split's public images, and as "" for the hidden ones: paths by names
     place = 0
     with archive or contextlib.nullcontext():
         for split, give in _parts(source):
@@ -395,7 +397,7 @@ def _write_images(
                     called = f"{next(waiting)}.png"
                     file = folder / IMAGES / called
                     file.write_bytes(_as_png(_pixels(image, name)))
-                    os.utime(file, (1_577_836_800,) * 2)  # all of one date
+                    os.utime(file, (1_577_836_800,) * 2)  # all files get one date
                     listed.setdefault("", {})[called] = place
                     if mask is not None:
                         (folder / LABELS).with_name(MASKS).joinpath(called).write_bytes(mask)
@@ -406,7 +408,7 @@ def _write_images(
                         target = _name_below_images(name, place, content)
                         if below and not target.startswith(f"{below}/"):
                             target = f"{below}/{target}"
-                        if target in listed.setdefault(split, {}):  # of two folders of images
+                        if target in listed.setdefault(split, {}):  # from two folders of images
                             target = f"{split}/{_number_file(place, content)}"
                         listed[split][target] = place
                         publish(f"{IMAGES}/{target}", content)
@@ -423,7 +425,7 @@ def _write_images(
             publish(NAMES_FILE, "".join(lines).encode())
         for split in (
             sorted(listed, reverse=True) if source.has_boxes else ()
-        ):  # the hidden ones' file is the last, and stays
+        ):  # the file of the hidden ones is the last, and is kept
             names, places = list(listed[split]), list(listed[split].values())
             boxes = [seen.boxes[at] for at in places]
             file = write_coco((folder / LABELS).with_name(BOXES), names, seen.shapes[places], boxes, source.class_names)
@@ -433,7 +435,7 @@ def _write_images(
 
 
 def _name_below_images(name: str, place: int, content: bytes) -> str:
-    """A file's place among public images with masks or boxes: its own name below the folder of images, where it has one."""
+    """A file's path among public images with masks or boxes: its own name below the folder of images, if it has one."""
     parts = [part for part in PurePosixPath(name.replace("\\", "/")).parts if part not in ("/", "..")]
     above = [at for at, part in enumerate(parts) if part.casefold() in IMAGE_FOLDERS]
     below = parts[above[-1] + 1 :] if above else parts
@@ -446,7 +448,7 @@ def _number_file(place: int, content: bytes) -> str:
 
 
 def _public_name(split: str, class_name: str, name: str, place: int, content: bytes) -> str:
-    """A file's place in the public part: its own name below its class's folder, where it has one."""
+    """A file's path in the public part: its own name below its class's folder, if it has one."""
     parts = PurePosixPath(name.replace("\\", "/")).parts
     below = parts[parts.index(class_name) + 1 :] if class_name in parts else ()
     file = "_".join(below) if below and "." in below[-1] else _number_file(place, content)
@@ -460,8 +462,8 @@ def _as_png(image: np.ndarray) -> bytes:
 
 
 def _choose_private(seen: _Seen, is_hidden: np.ndarray, groups: str | None, seed: int) -> np.ndarray:
-    """Half of the hidden images of each class, in their order; equal images and those of one group are in one half, so that a
-    leaderboard on the one tells nothing of the other."""
+    """Half of the hidden images of each class, in their order; equal images and those of one group are in the same half, so that a
+    leaderboard on one half says nothing about the other."""
     places = np.flatnonzero(is_hidden)
     words = find_groups([seen.names[place] for place in places], groups)
     return hold_out([seen.hashes[place] for place in places], seen.labels[places], 0.5, seed, "private half", words)
@@ -482,7 +484,7 @@ def _write_labels(
 
 
 def _write_copies(findings: list[Finding], folder: Path) -> None:
-    """The copies by name, for the instructor, beside the labels."""
+    """Writes the copies by name, for the instructor, next to the labels."""
     rows = [(finding.check, *pair) for finding in findings for pair in finding.details.get("pairs", [])]
     if rows:
         with (folder / "labels" / COPIES).open("w", newline="", encoding="utf-8-sig") as stream:

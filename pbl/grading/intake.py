@@ -1,10 +1,10 @@
 """From a folder or a platform's download to one submission for each team. Files are named and copied, never opened.
 
-Understood as they come:
+These are understood unchanged:
 
 | where from                         | names                                                                        |
 |------------------------------------|------------------------------------------------------------------------------|
-| a folder of one's own              | one folder, `.zip`, `.keras`, `.csv` or `.json` for each team                |
+| the instructor's own folder              | one folder, `.zip`, `.keras`, `.csv` or `.json` for each team                |
 | Moodle, a folder for each          | `NAME_123_assignsubmission_file_/`, without the last `_` since 4.1           |
 | Moodle, files in one folder        | `NAME_123_assignsubmission_file_FILE`                                        |
 | Moodle, groups since 4.0           | `GROUP_12_assignsubmission_file/`, `Default group_assignsubmission_file/`    |
@@ -13,7 +13,7 @@ Understood as they come:
 | Google Classroom                   | `NAME - FILE`                                                                |
 | Canvas                             | `name_[LATE_]USER_ATTACHMENT_FILE`, `anon_ID_ATTACHMENT_FILE`                |
 
-any of them as the zip that was downloaded. Sources: Moodle `mod/assign/classes/downloader.php` (`get_student_prefix`,
+each of them also as the downloaded zip. Sources: Moodle `mod/assign/classes/downloader.php` (`get_student_prefix`,
 `load_submissionplugin_filelist`; commit 2a6fd313) and, before 4.0, `mod/assign/locallib.php` (`download_submissions`); Canvas
 `lib/content_zipper.rb` (`get_filename`, `add_upload_submission`; commit 05e9653c).
 """
@@ -37,25 +37,25 @@ from pbl.grading.sandbox import MEBIBYTE
 from pbl.grading.tables import fold
 
 MOST_DEPTH, MOST_ENTRIES = 12, 100_000
-MOST_FILES = 500  # of one submission, counted before anything is opened
+MOST_FILES = 500  # files of one submission, counted before anything is opened
 _MOODLE = re.compile(
     r"^(?P<name>.+?)(?:_(?P<number>\d+))?_assignsubmission_(?P<kind>file|onlinetext)(?:_(?P<file>.*))?$"
 )
 _CANVAS = re.compile(r"^(?P<name>\w+?)_(?:LATE_)?(?P<number>\d+)_\d+_(?P<file>.+)$")
 _CANVAS_ANONYMOUS = re.compile(r"^(?:LATE_)?(?P<name>anon_[A-Za-z0-9]+)_\d+_(?P<file>.+)$")
 _CANVAS_LATE = re.compile(r"(?:^|_)LATE_(?=\d+_\d+_|anon_)")
-_NOBODY = frozenset({"participant", "参加者"})  # in place of a name, where Moodle's marking is anonymous
+_NOBODY = frozenset({"participant", "参加者"})  # instead of a name, if Moodle's marking is anonymous
 _PLAIN_NAMES = frozenset(
     {"model", "submission", "predictions", "masks", "boxes", "提出", "提出物"}
-)  # of a file that names no team
+)  # words of a file name that name no team
 
 
 class File(NamedTuple):
-    """One file of what was handed in.
+    """One file that was handed in.
 
     Attributes:
         name: Its path below the folder of all submissions, with `/`.
-        path: Where it lies; None for what is no ordinary file.
+        path: Its path on this machine; None if it is not an ordinary file.
     """
 
     name: str
@@ -64,15 +64,15 @@ class File(NamedTuple):
 
 @dataclass
 class Source:
-    """Files that came together.
+    """Files that were handed in together.
 
     Attributes:
-        key: What they have in common.
-        label: The words that name their team; "" where there are none.
+        key: What identifies them as belonging together.
+        label: The words that name their team; "" if there are none.
         platform: "moodle", "canvas" or "".
-        number: The platform's number of who handed them in.
-        files: With the names that they have below it.
-        tops: What the platform called the files or folders.
+        number: The platform's number for the person who handed them in.
+        files: The files, with their names below it.
+        tops: The platform's names of the files or folders.
     """
 
     key: str
@@ -89,13 +89,13 @@ class Submission:
 
     Attributes:
         team: The team's name.
-        is_expected: Whether it stands on the roster, or there is none.
+        is_expected: Whether the team is on the roster, or there is no roster.
         files: The files that are graded.
-        parts: Their roles; None where there is nothing to grade.
-        problem: Why it is not graded, found by names alone.
+        parts: Their roles; None if there is nothing to grade.
+        problem: Why it is not graded, as found from names alone.
         received: See `pbl.grading.roster.Team`.
-        could_be: Teams of the roster that it may be meant for, where it is of none.
-        came_as: What the platform called the files or folders.
+        could_be: If it belongs to no team of the roster, those for which it may be meant.
+        came_as: The platform's names of the files or folders.
     """
 
     team: str
@@ -109,14 +109,14 @@ class Submission:
 
 
 def list_files(folder: Path, left_out: Iterable[Path] = ()) -> list[File]:
-    """Lists all files below a folder, following no link.
+    """Lists all files below a folder, without following links.
 
     Args:
         folder: The folder.
-        left_out: Files and folders of the instructor's own that may lie below it: tables, roster, rubric, hidden set.
+        left_out: The instructor's own files and folders that may be below it: tables, roster, rubric, hidden set.
 
     Raises:
-        InputError: The folder cannot be read, or holds more than any class hands in.
+        InputError: The folder cannot be read, or contains more than any class hands in.
     """
     ours, root = {path.resolve() for path in left_out}, folder.resolve()
     found: list[File] = []
@@ -144,7 +144,7 @@ def list_files(folder: Path, left_out: Iterable[Path] = ()) -> list[File]:
 
 
 def as_text(name: str) -> str:
-    """A file's name in one way of writing; what is no UTF-8 is Japanese Windows' or becomes ?."""
+    """A file's name in one normal form; a name that is not UTF-8 is decoded as Japanese Windows writes it, or gets ? signs."""
     try:
         name.encode()
     except UnicodeEncodeError:
@@ -159,12 +159,12 @@ def as_text(name: str) -> str:
 def find_sources(
     files: Sequence[File], roster: Roster | None, whole: str | None = None, is_archive: bool = False
 ) -> list[Source]:
-    """Sorts files by who handed them in, as far as their names tell.
+    """Sorts files by who handed them in, as far as their names show it.
 
     Args:
-        files: All that was handed in, folders ending in `/`.
+        files: Everything that was handed in; folders end in `/`.
         roster: The expected teams.
-        whole: What the folder or archive of all of them is called: where they are the files of one team, it names the team.
+        whole: The name of the folder or archive of all of them; if they are the files of one team, it names the team.
         is_archive: Whether it is an archive.
     """
     files = list(files)
@@ -209,24 +209,24 @@ def _read_canvas(name: str) -> tuple[Source, str] | None:
 
 
 def _read_classroom(name: str) -> tuple[Source, str] | None:
-    """A file of those that make a submission together, as Google Classroom names it: called as `submit` calls it, and so by no team."""
+    """A file in Google Classroom's naming that is one part of a submission: its own name is the one that `submit` gives, and so names no team."""
     student, sign, file = name.rpartition(" - ")
     return (Source(f"{student} - ", student), file) if sign and plain(file) in ROLES else None
 
 
 def is_marked_late(name: str) -> bool:
-    """Whether Canvas has marked a file as late in its name, which is all that its download tells of the time."""
+    """Whether Canvas has marked a file as late in its name, which is all that its download says about the time."""
     return _CANVAS_LATE.search(name) is not None
 
 
 def _is_one_submission(files: Sequence[File], roster: Roster | None, whole: str, is_archive: bool) -> bool:
-    """Whether files are those of one team rather than of a class: `submission.json` lies among them and no zip, or one file that
+    """Whether files are those of one team rather than of a class: `submission.json` and no zip is among them, or one file that
     names nobody."""
     direct = [file.name for file in files if "/" not in file.name]
     if any(_MOODLE.match(name) or _read_canvas(name) for name in direct):
         return False
     if DESCRIPTION in (roles := _own_roles(direct)):
-        return ARCHIVE not in roles  # a zip beside it may be another team's
+        return ARCHIVE not in roles  # a zip next to it may be another team's
     if not len(direct) == len(files) == 1:
         return False
     label = _label_of_file(direct[0], roster)
@@ -236,12 +236,12 @@ def _is_one_submission(files: Sequence[File], roster: Roster | None, whole: str,
 
 
 def _own_roles(names: Iterable[str]) -> set[str | None]:
-    """The roles of files whose names begin with no student's."""
+    """The roles of files whose names do not begin with a student's name."""
     return {role_of(name) for name in names if not _read_classroom(name)}
 
 
 def _descend(files: list[File], roster: Roster | None) -> list[File]:
-    """Passes through a folder that holds all there is, unless it is itself a submission."""
+    """Goes down through a folder that contains everything, unless it is itself a submission."""
     for _ in range(3):
         tops = {file.name.split("/")[0] for file in files}
         if len(tops) != 1 or any("/" not in file.name for file in files):
@@ -255,7 +255,7 @@ def _descend(files: list[File], roster: Roster | None) -> list[File]:
         )
         if not is_class:
             is_named = _MOODLE.match(top) or (roster is not None and roster.match(top))
-            is_file = len(direct) == len(inner) == 1  # one file: of the class's only team, or a team's only file
+            is_file = len(direct) == len(inner) == 1  # one file: from the class's only team, or a team's only file
             names_team = is_file and (
                 bool(roster.match(_label_of_file(direct[0], roster))) if roster is not None else " - " in direct[0]
             )
@@ -274,27 +274,29 @@ def find_submissions(
     name_inside: Callable[[Source], str] = lambda source: "",
     limit: int = 10_000,
 ) -> list[Submission]:
-    """Finds out whose each source is.
+    """Finds out to which team each source belongs.
 
-    The platform's number and the name outside (see `pbl.grading.roster`) decide together, then the team's name inside the
-    submission, then a name with which the name outside begins. What is named in a weaker way never takes the place of what is named
+    First, the platform's number and the outer name (see `pbl.grading.roster`) decide together; then the team's name inside the
+    submission; then a name with which the outer name begins. A team that is named in a weaker way never replaces one that is named
     in a stronger one.
 
     Args:
         sources: What `find_sources` found.
-        roster: The expected teams; where it is None each submission is of the team that its name says.
-        name_inside: Reads the team's name inside a submission; asked only where the name outside is no team's.
+        roster: The expected teams; if it is None, each submission belongs to the team in its name.
+        name_inside: Reads the team's name inside a submission; called only if the outer name is not a team's.
         limit: MiB up to which the files of one team are compared.
 
     Returns:
-        One submission for each expected team, also those that sent nothing, in the order of the roster; then those of
+        One submission for each expected team, including those that sent nothing, in the order of the roster; then those of
         teams that are not on it, by name.
     """
     sources = list(sources)
     labels = [_own_label(source) for source in sources]
     numbers = _find_numbers(sources, roster) if roster is not None else {}
-    claims: dict[str, list[list[Source]]] = {}  # team: for each strength, strongest first, its sources
-    others: dict[str, tuple[list[Source], set[str]]] = {}  # not on the roster: its sources, teams that it may mean
+    claims: dict[str, list[list[Source]]] = {}  # for each team: its sources by strength, strongest first
+    others: dict[
+        str, tuple[list[Source], set[str]]
+    ] = {}  # names not on the roster: their sources, and the teams that they may mean
     for source, label in zip(sources, labels, strict=True):
         if roster is None:
             is_shared = sum(other == label for other in labels) > 1 and source.platform and source.number is not None
@@ -321,14 +323,14 @@ def find_submissions(
     for name in sorted(others):
         inside, could_be = others[name]
         while name in submissions:
-            name += " (2)"  # a stranger that is called like a team, but not it
+            name += " (2)"  # a stranger with the name of a team, but not that team
         submissions[name] = _choose(name, inside, roster is None, None, limit)
         submissions[name].could_be = tuple(sorted(could_be))
     return list(submissions.values())
 
 
 def _own_label(source: Source) -> str:
-    """What a source is called where no roster says it: of a class without names the platform's number belongs to it."""
+    """The name of a source if no roster gives one: in a class without names the platform's number is part of it."""
     if source.platform == "moodle" and fold(source.label) in _NOBODY and source.number is not None:
         return f"{source.label} {source.number}"
     if not source.platform and re.search(
@@ -341,7 +343,7 @@ def _own_label(source: Source) -> str:
 def _claim(
     source: Source, roster: Roster, numbers: dict[int, set[str]], name_inside: Callable[[Source], str]
 ) -> tuple[set[str], int]:
-    """The teams of the roster that a source may be of, and how strongly it says so: 0 by its own name, 1 by a name inside, 2
+    """The teams of the roster to which a source may belong, and the strength of the evidence: 0 by its own name, 1 by a name inside, 2
     by a name with which it begins."""
     found = _match_outside(source, roster, numbers.get(source.number, set()))
     if len(found) == 1:
@@ -361,10 +363,10 @@ def _claim(
 
 
 def _match_outside(source: Source, roster: Roster, by_number: set[str]) -> set[str]:
-    """The teams that the platform's number and the name outside mean; where the two gainsay each other, those of both."""
+    """The teams that the platform's number and the outer name mean; if the two contradict each other, those of both."""
     by_name = roster.match(source.label)
     if not by_name and source.platform == "moodle":
-        # Groups before Moodle 4.0: GROUP-NAME, either of which may have a - within.
+        # Groups before Moodle 4.0: GROUP-NAME, and both may contain a -.
         places = [place for place, sign in enumerate(source.label) if sign == "-"]
         halves = [(source.label[:place], source.label[place + 1 :]) for place in reversed(places)]
         splits = [(team, name) for group, name in halves for team in roster.match_name(group)]
@@ -373,8 +375,8 @@ def _match_outside(source: Source, roster: Roster, by_number: set[str]) -> set[s
 
 
 def _find_numbers(sources: Sequence[Source], roster: Roster) -> dict[int, set[str]]:
-    """Whose the platform's numbers are. Moodle writes a participant's number, and of group assignments the group's: those are
-    not on the roster, and seen by a group's name beside a number that is no member's."""
+    """The teams of the platform's numbers. Moodle writes a participant's number, and in group assignments the group's: those are
+    not on the roster, and are recognised by a group's name next to a number that is not a member's."""
     if any(source.platform == "canvas" for source in sources):
         return roster.users
     for source in sources:
@@ -385,8 +387,8 @@ def _find_numbers(sources: Sequence[Source], roster: Roster) -> dict[int, set[st
 
 
 def _label_of_file(name: str, roster: Roster | None) -> str:
-    """The words of a file's name that name its team. What a browser or a team puts behind them is taken off only where no team
-    is called so: `Team model.zip` is not of `Team` where there is a `Team model`."""
+    """The words of a file's name that name its team. What a browser or a team adds after them is removed only if no team
+    has that name: `Team model.zip` does not belong to `Team` if there is a `Team model`."""
     whole = re.sub(r"\.(zip|keras|csv|weights\.h5)$|(?<!submission)\.json$", "", name, flags=re.IGNORECASE)
     once = re.sub(r"[ _]?\(\d+\)$", "", whole)
     ending = re.compile(r"(?: -)?[ _-](submission|predictions|masks|boxes|model)$", re.IGNORECASE)
@@ -397,7 +399,7 @@ def _label_of_file(name: str, roster: Roster | None) -> str:
 
 
 def _are_equal(sources: Sequence[Source], limit: int) -> bool:
-    """Whether several sources hold the very same files, as where each member of a team hands in the team's zip."""
+    """Whether several sources contain exactly the same files, for example if each member of a team hands in the team's zip."""
     try:
         contents = [
             sorted(copy_file(file.path, None, limit) for file in source.files if file.path) for source in sources
@@ -434,18 +436,18 @@ def _choose(name: str, sources: list[Source], is_expected: bool, received: datet
 
 
 def copy_file(source: Path, target: Path | None, limit: int) -> str:
-    """Copies a stranger's file, so that the file that is graded is the file that was hashed.
+    """Copies a stranger's file, so that the graded file is exactly the hashed file.
 
     Args:
-        source: An ordinary file; no link is followed.
-        target: Where it goes, with leave to read only; None: it is only hashed.
+        source: An ordinary file; links are not followed.
+        target: The copy, which is read-only; with None the file is only hashed.
         limit: MiB that it may have.
 
     Returns:
         Its SHA-256.
 
     Raises:
-        Refusal: It is no ordinary file, or too large.
+        Refusal: It is not an ordinary file, or too large.
         OSError: It cannot be read or written.
     """
     try:

@@ -1,4 +1,4 @@
-"""What a worker left behind, read as a stranger's; and what it is worth. No Keras, no HDF5, no archive, no pickle is opened here."""
+"""Reads what a worker left behind, as a stranger's data, and scores it. No Keras, no HDF5, no archive, no pickle is opened here."""
 
 import json
 import math
@@ -20,20 +20,20 @@ from pbl.grading.outcomes import CAUSES, REASONS
 from pbl.grading.refusals import clean
 from pbl.statistics import mcnemar_test, wilson_interval
 
-STATUS_LIMIT = 16 * 1024  # bytes of what a worker says
-SUM_TOLERANCE = 1e-2  # of the probabilities of an image
-# What the grader alone may say.
+STATUS_LIMIT = 16 * 1024  # bytes of a worker's status
+SUM_TOLERANCE = 1e-2  # for the sum of the probabilities of an image
+# Reasons that only the grader itself may give.
 _OURS = frozenset(
     "slow busy memory signal ended no_result printed wrote threads interrupted grader result_changed two_submissions"
     " builder_unisolated".split()
 )
-# Two networks, trained apart on the same images, share about this part of the images that either has wrong; measured by
+# Two networks, trained separately on the same images, share about this part of the images that either gets wrong; measured by
 # experiments/benchmarks/agreement.py.
 CHANCE = 0.5
-# Two teams are told of where what they share lies beyond this part of the way from chance to 1, with so many equal mistakes at least.
+# Two teams are reported if the part that they share is beyond this point on the way from chance to 1, with at least so many equal mistakes.
 AGREEMENT, FEWEST_ERRORS = 0.75, 10
 FEWEST_OTHERS = (
-    3  # other teams from which chance in this class is taken; with fewer it is not known, and nobody is told of
+    3  # other teams from which chance in this class is estimated; with fewer it is not known, and no pair is reported
 )
 
 
@@ -44,10 +44,10 @@ class Outcome:
     Attributes:
         reason: One of `REASONS`, or "needs_pixels".
         fields: The values of the reason's sentence.
-        facts: What else the worker said, as far as it is what the grader's own program says.
-        result: `float32 [n, classes]` where the reason is "ok"; of segmentation `uint8 [pixels]`, the class of each pixel; of detection
+        facts: What else the worker said, limited to what the grader's own program can say.
+        result: `float32 [n, classes]` if the reason is "ok"; in segmentation `uint8 [pixels]`, the class of each pixel; in detection
             `float64 [boxes, 7]` (see `pbl.grading.box_rows`).
-        folder: The folder of its last job; None where there is none any more.
+        folder: The folder of its last job; None if it no longer exists.
     """
 
     reason: str
@@ -64,14 +64,14 @@ def read_left(
     sizes: Sequence[tuple[int, int]] | None = None,
     ids: Sequence[str] | None = None,
 ) -> Outcome:
-    """Reads what a worker left in its folder: nothing but a short JSON object and an array of known length, or of boxes.
+    """Reads what a worker left in its folder: only a short JSON object and an array of known length, or of boxes.
 
     Args:
         folder: The worker's output folder.
-        count: Images that were to be predicted.
-        num_classes: Classes of the task.
-        sizes: Of segmentation and detection: height and width of each image.
-        ids: Of detection: the ids of the images.
+        count: Number of images that were to be predicted.
+        num_classes: Number of classes of the task.
+        sizes: In segmentation and detection, height and width of each image.
+        ids: In detection, the ids of the images.
     """
     content = read_regular(folder, STATUS, STATUS_LIMIT)
     if content is None:
@@ -111,7 +111,7 @@ def read_left(
 def _read_boxes(
     folder: Path, ids: Sequence[str], sizes: Sequence[tuple[int, int]], num_classes: int, facts: dict[str, Any]
 ) -> Outcome:
-    # The shortest box that JSON can write takes 16 bytes, and 56 here.
+    # The shortest box that JSON can write takes 16 bytes, and 56 bytes here.
     content = read_regular(folder, RESULT, 4 * BOXES_LIMIT)
     if content is None or "threshold" not in facts:
         return Outcome("no_result", facts=facts)
@@ -123,7 +123,7 @@ def _read_boxes(
 
 
 def clean_fields(fields: Any) -> dict[str, str | int]:
-    """The values of a sentence as a stranger's process gave them: at most eight short texts and whole numbers."""
+    """The values of a sentence from a stranger's process: at most eight short texts and whole numbers."""
     if not isinstance(fields, dict):
         return {}
     cleaned: dict[str, str | int] = {}
@@ -135,9 +135,9 @@ def clean_fields(fields: Any) -> dict[str, str | int]:
 
 
 def read_regular(folder: Path, name: str, most: int) -> bytes | None:
-    """Returns the bytes of an ordinary file, at most one more than `most`; None for a link, a pipe, a device, a folder, none.
+    """Returns the bytes of an ordinary file, at most one more than `most`; None for a link, a pipe, a device, a folder, or if there is no file.
 
-    Nothing waits here, and nothing outside the folder is reached: the folder is opened as one and the file below it.
+    This never waits, and nothing outside the folder is reached: the folder is opened first, and the file relative to it.
     """
     flags = os.O_RDONLY | getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_CLOEXEC", 0)
     try:
@@ -170,12 +170,12 @@ def _is_shape(value: Any) -> bool:
 
 
 def _is_comparison(value: Any) -> bool:
-    """Whether it is what `pbl.grading.fixtures.compare` returns."""
+    """Whether a value has the form that `pbl.grading.fixtures.compare` returns."""
     is_known = isinstance(value, dict) and value.get("cause") in ("", *CAUSES)
     return is_known and isinstance(value.get("difference"), (int, float))
 
 
-# What a worker may say beside its status, and how it looks.
+# What a worker may say besides its status, with a check of its form.
 _FACTS: dict[str, Callable[[Any], bool]] = {
     "team": lambda value: isinstance(value, str),
     "model": lambda value: isinstance(value, str),
@@ -196,7 +196,7 @@ _FACTS: dict[str, Callable[[Any], bool]] = {
 
 
 def _check_facts(facts: Any) -> dict[str, Any]:
-    """What a worker says beside its status; what is not of the expected kind is left out."""
+    """What a worker says besides its status; values of an unexpected kind are left out."""
     if not isinstance(facts, dict):
         return {}
     checked = {name: facts[name] for name, is_valid in _FACTS.items() if name in facts and is_valid(facts[name])}
@@ -209,19 +209,19 @@ def _check_facts(facts: Any) -> dict[str, Any]:
     return checked
 
 
-# --- What it is worth
+# --- The score
 
 
 class Scored(NamedTuple):
     """The score of one submission on the images that count.
 
     Attributes:
-        metrics: What `pbl.evaluation.metrics.compute_metrics` returns; `log_loss` is None where labels alone were handed in. Of
-            anomaly detection what `pbl.grading.anomalies.score_anomalies` says, of segmentation `pbl.grading.segmentation.score_masks`, of
+        metrics: What `pbl.evaluation.metrics.compute_metrics` returns; `log_loss` is None if only labels were handed in. In
+            anomaly detection what `pbl.grading.anomalies.score_anomalies` returns, in segmentation `pbl.grading.segmentation.score_masks`, in
             detection `pbl.grading.detection.score_boxes`.
-        predicted: `int [n]`, the predicted classes; of segmentation those of pixels, of detection whether each object is found.
-        scores: Of anomaly detection `float [n]`, in the order of the scores that were handed in; of segmentation the Dice of each image
-            or group and class, NaN where it has not the class.
+        predicted: `int [n]`, the predicted classes; in segmentation those of pixels, in detection whether each object is found.
+        scores: In anomaly detection `float [n]`, in the order of the scores that were handed in; in segmentation the Dice of each image
+            or group and class, NaN if it does not have the class.
     """
 
     metrics: dict[str, Any]
@@ -238,7 +238,7 @@ def score(result: np.ndarray, labels: np.ndarray, class_names: Sequence[str], ha
         class_names: The classes of the task.
         has_probabilities: Whether the rows are probabilities, not just labels.
     """
-    # Sums within the tolerance become 1, so that the logarithmic loss is one of probabilities.
+    # Sums within the tolerance become 1, so that the log loss is computed from probabilities.
     probabilities = result.astype(np.float64)
     probabilities /= probabilities.sum(axis=1, keepdims=True)
     metrics = compute_metrics(labels, probabilities, class_names)
@@ -248,7 +248,7 @@ def score(result: np.ndarray, labels: np.ndarray, class_names: Sequence[str], ha
 
 
 def find_flags(scored: Scored, num_classes: int, ceiling: float, facts: Mapping[str, Any]) -> list[str]:
-    """The flags that one submission's own predictions raise."""
+    """The flags that one submission's own predictions cause."""
     metrics, flags = scored.metrics, []
     correct = round(metrics["accuracy"] * metrics["images"])
     if facts.get("fixtures", {}).get("cause"):
@@ -263,14 +263,14 @@ def find_flags(scored: Scored, num_classes: int, ceiling: float, facts: Mapping[
 
 
 def agreement_on_errors(one: np.ndarray, other: np.ndarray, labels: np.ndarray) -> tuple[float, int]:
-    """How alike the mistakes of two submissions are.
+    """How similar the mistakes of two submissions are.
 
     Args:
         one, other: `int [n]`, predicted classes.
         labels: `int [n]`.
 
     Returns:
-        Of the images that either has wrong, the share for which both give the same wrong class; and how many those are.
+        Among the images that either gets wrong, the share for which both give the same wrong class; and the number of images with the same wrong class.
     """
     either = (one != labels) | (other != labels)
     same = either & (one == other)
@@ -281,19 +281,19 @@ def agreement_on_errors(one: np.ndarray, other: np.ndarray, labels: np.ndarray) 
 def find_agreements(
     predicted: Mapping[str, np.ndarray], features: Mapping[str, str], labels: np.ndarray
 ) -> list[tuple[str, str, float, float]]:
-    """Finds pairs of teams whose mistakes are more alike than trainings apart from each other make them.
+    """Finds pairs of teams whose mistakes are more similar than those of separate trainings.
 
-    Only networks are compared of which all layers were trained: linear models, and heads on one frozen network, solve one
-    convex problem and agree by nature. Chance is what either team shares with the other teams of the class, in the middle:
-    where labels are wrong, or some images mislead every network, all share much.
+    Only networks whose layers were all trained are compared: linear models, and heads on one frozen network, solve one
+    convex problem and therefore agree. Chance is the median of what a team shares with the other teams of the class, the larger one of the two
+    teams' and at least `CHANCE`: if labels are wrong, or some images mislead every network, all share much.
 
     Args:
-        predicted: `int [n]` of each team.
-        features: For each team whose weights are known, the SHA-256 of all but its last layer's.
+        predicted: `int [n]` for each team.
+        features: For each team whose weights are known, the SHA-256 of all weights except the last layer's.
         labels: `int [n]`.
 
     Returns:
-        Of each pair its teams, the share of equal mistakes, and what chance is.
+        For each pair its teams, the share of equal mistakes, and the chance level.
     """
     teams = [team for team in predicted if team in features]
     shares: dict[tuple[str, str], tuple[float, int]] = {}
@@ -313,15 +313,15 @@ def find_agreements(
 
 
 def are_tied(one: np.ndarray, other: np.ndarray, labels: np.ndarray) -> bool:
-    """Whether these images cannot tell two submissions apart: McNemar's exact test at 5%, two-sided, on the images that one
-    of the two alone has right (McNemar 1947, Psychometrika 12, 153-157)."""
+    """Whether these images cannot distinguish two submissions: McNemar's exact test at 5%, two-sided, on the images that only one
+    of the two gets right (McNemar 1947, Psychometrika 12, 153-157)."""
     only_one = int(((one == labels) & (other != labels)).sum())
     only_other = int(((other == labels) & (one != labels)).sum())
     return mcnemar_test(only_one, only_other) >= 0.05
 
 
 def are_answers_tied(one: Scored, other: Scored, labels: np.ndarray) -> bool:
-    """`are_tied` of two scores."""
+    """`are_tied` for two scores."""
     return are_tied(one.predicted, other.predicted, labels)
 
 
@@ -331,16 +331,16 @@ def group_ties(
     headline: str = "accuracy",
     tied: Callable[[Scored, Scored, np.ndarray], bool] = are_answers_tied,
 ) -> dict[str, int]:
-    """Sorts teams into groups that the hidden images cannot tell apart, from 1 for the best.
+    """Sorts teams into groups that the hidden images cannot distinguish, from 1 for the best.
 
-    Going down from the best, a team belongs to the group's first one while the two are tied; else it opens the next
-    group. (That A ties with B and B with C does not say that A ties with C, so each is compared with its group's first.)
+    Going down from the best, a team belongs to the group while it is tied with the group's first team; otherwise it opens the next
+    group. (If A ties with B and B with C, A need not tie with C, so each is compared with its group's first.)
 
     Args:
         scored: The teams.
         labels: `int [n]`.
         headline: The metric by which a team is better.
-        tied: Whether the images cannot tell two of them apart.
+        tied: Whether the images cannot distinguish two of them.
     """
     order = sorted(scored, key=lambda team: (-scored[team].metrics[headline], team))
     groups: dict[str, int] = {}

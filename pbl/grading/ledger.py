@@ -1,6 +1,6 @@
-"""What has been done, written so that nothing is lost: one line an event, on the disk before the next submission begins.
+"""A record of what has been done, written so that nothing is lost: one line for each event, on the disk before the next submission begins.
 
-Each line names the hash of the line before it, so that a line which was changed afterwards shows.
+Each line contains the hash of the line before it, so that a line which was changed later is noticed.
 """
 
 import contextlib
@@ -19,18 +19,18 @@ try:
 except ImportError:  # Windows
     fcntl = None
 
-MOST_STARTS = 2  # of a submission, without an end
+MOST_STARTS = 2  # starts of a submission without an end
 
 
 class Ledger:
     """The events of all gradings into one folder.
 
     Args:
-        file: One JSON object a line. A last line that was torn by a crash is cut off.
+        file: One JSON object on each line. A last line that was cut short by a crash is removed.
 
     Attributes:
-        is_whole: Whether no line was changed or taken out since it was written.
-        last: SHA-256 of the last line; with it `holds` tells later whether lines were taken from the end.
+        is_whole: Whether no line was changed or removed since it was written.
+        last: SHA-256 of the last line; with it `holds` shows later whether lines were removed from the end.
 
     Raises:
         InputError: The file cannot be read or written.
@@ -99,7 +99,7 @@ class Ledger:
                 before = os.fstat(number).st_size
                 try:
                     left = line + b"\n"
-                    while left:  # on a disk that becomes full a part is written, without an error
+                    while left:  # when the disk becomes full, only a part is written, without an error
                         left = left[os.write(number, left) :]
                     os.fsync(number)
                 except OSError:
@@ -124,20 +124,20 @@ class Ledger:
         return not last or last in self._lines
 
     def outcome(self, key: str) -> dict[str, Any] | None:
-        """Returns how the submission with this key ended, None where it did not; a fault of the grader counts as none."""
+        """Returns how the submission with this key ended, None if it did not end; a fault of the grader does not count as an end."""
         event = self._outcomes.get(key)
         return None if event is None or event["reason"] == "grader" else event
 
     def starts(self, key: str) -> int:
-        """Returns how often this submission was started without an end since."""
+        """Returns how often this submission was started since its last end."""
         return self._starts[key]
 
     def name_inside(self, key: str) -> str | None:
-        """Returns the team's name that stands in the submission with this SHA-256; None where nobody has looked yet."""
+        """Returns the team's name inside the submission with this SHA-256; None if nobody has looked yet."""
         return self._names.get(key)
 
     def told(self, team: str, hidden: str) -> dict[str, tuple[float, float]]:
-        """Returns what a team was told on a leaderboard of a hidden set, by the hash of what it handed in: the score, and the accuracy
+        """Returns what a team was told on a leaderboard of a hidden set, by the hash of its submission: the score, and the accuracy
         that its next try must beat."""
         return self._told.get((team, hidden), {})
 
@@ -157,7 +157,7 @@ def locked(folder: Path) -> Iterator[None]:
     """Keeps a second grader out of a folder.
 
     Raises:
-        InputError: One is at work there, or it cannot be written.
+        InputError: Another grader works there, or the folder cannot be written.
     """
     try:
         number = os.open(folder / "lock", os.O_RDWR | os.O_CREAT | getattr(os, "O_CLOEXEC", 0), 0o600)
@@ -175,7 +175,7 @@ def locked(folder: Path) -> Iterator[None]:
                     folder=folder.parent,
                 ) from None
             except OSError:
-                pass  # a mounted Drive may know no locks
+                pass  # a mounted Drive may have no locks
         yield
     finally:
         os.close(number)

@@ -1,4 +1,4 @@
-"""Masks of strangers, PNG files in a zip, decoded in the locked worker alone."""
+"""Masks of strangers, PNG files in a zip, decoded only in the locked worker."""
 
 import io
 from collections.abc import Sequence
@@ -12,7 +12,12 @@ from pbl.grading.formats import PICTURE
 from pbl.grading.refusals import Refusal, clean
 from pbl.grading.tables import find_words
 
-_STEPS = {"1": 255, "L;2": 85, "L;4": 17, "L": 1}  # the grey that Pillow makes of a 1 in a grey PNG of 1, 2, 4, 8 bits
+_STEPS = {
+    "1": 255,
+    "L;2": 85,
+    "L;4": 17,
+    "L": 1,
+}  # the grey value to which Pillow converts a 1 in a grey PNG of 1, 2, 4, 8 bits
 _SPARE = 64 * 1024  # bytes that a mask's file may have beyond two for each pixel
 
 
@@ -20,17 +25,17 @@ def read_masks(path: Path, ids: Sequence[str], sizes: Sequence[Sequence[int]], n
     """Reads the masks of all hidden images.
 
     Args:
-        path: A zip of one PNG for each image, `ID.png` or `ID_mask.png`, in any folder: grey, in it the number of each pixel's class;
-            with two classes 255 is 1 too. Files that are no pictures do not count.
+        path: A zip with one PNG for each image, `ID.png` or `ID_mask.png`, in any folder: grey, with the number of each pixel's class;
+            with two classes 255 means 1 too. Files that are not pictures do not count.
         ids: The ids of the hidden images, in the order of the result.
         sizes: Height and width of each image.
-        num_classes: With the background, which is 0.
+        num_classes: Number of classes, with the background, which is 0.
 
     Returns:
         `uint8 [pixels]`: the class of each pixel, row after row, image after image.
 
     Raises:
-        Refusal: An image has no mask, or two; a file is no mask, of another size, or has a value that is no class. The first is named.
+        Refusal: An image has no mask, or two; a file is not a mask, has another size, or has a value that is not a class. The message names the first one.
     """
     parts = []
     with Archive(path, "the zip file", limit=0) as archive:
@@ -51,7 +56,7 @@ def read_masks(path: Path, ids: Sequence[str], sizes: Sequence[Sequence[int]], n
 
 
 def _match(names: Sequence[str], ids: Sequence[str]) -> list[str]:
-    """The file of each image; where some are called ID_mask.png, pictures that are called otherwise are no masks."""
+    """The file of each image; if some are called ID_mask.png, pictures with other names are not masks."""
     names = [name for name in names if PICTURE.search(name)[1]] or names
     places = find_words([PICTURE.sub("", name.rpartition("/")[2]) for name in names], ids)
     known = {place: name for name, place in zip(names, places, strict=True) if place is not None}
@@ -65,7 +70,7 @@ def _match(names: Sequence[str], ids: Sequence[str]) -> list[str]:
 
 
 def _decode(content: bytes, name: str, shape: tuple[int, int]) -> np.ndarray:
-    """The values of a grey PNG of that height and width: of any other the head alone is read."""
+    """The values of a grey PNG of that height and width: of any other file only the header is read."""
     try:
         with PngImagePlugin.PngImageFile(io.BytesIO(content)) as picture:
             form = "animated" if picture.is_animated else str(picture.tile[0][3])
@@ -74,7 +79,7 @@ def _decode(content: bytes, name: str, shape: tuple[int, int]) -> np.ndarray:
                 values = np.asarray(picture.convert("L"))
     except MemoryError:
         raise
-    except Exception:  # Pillow raises nearly any on damaged files
+    except Exception:  # Pillow may raise nearly any error on damaged files
         if not content.startswith(b"\x89PNG"):
             raise Refusal("mask_form", name=name, found="no PNG") from None
         raise Refusal("damaged", file=name) from None

@@ -1,6 +1,6 @@
-"""How submissions of each task are scored, and what the tables say of them: a row for each task.
+"""How submissions of each task are scored, and what the tables show about them: one row for each task.
 
-What a task's feedback says stands in `pbl.grading.feedback`, what may be handed in, in `pbl.grading.worker`.
+A task's feedback is in `pbl.grading.feedback`, and what may be handed in is in `pbl.grading.worker`.
 """
 
 from collections.abc import Callable, Mapping
@@ -16,19 +16,19 @@ from pbl.grading.hidden import Hidden, Labels
 
 
 class Scoring(NamedTuple):
-    """What is measured of a task's submissions.
+    """What is measured for a task's submissions.
 
     Attributes:
         called: The headline's name in tables.
-        measures: The keys that a row gets beside the headline's.
-        with_intervals: Of them those that `grades.csv` shows with an interval, in three columns.
-        others: The others that it shows.
+        measures: The keys that a row gets besides the headline's.
+        with_intervals: The ones that `grades.csv` shows with an interval, in three columns.
+        others: The other ones that it shows.
         by_class: The key of a value for each class, which `grades.csv` shows as `KEY(CLASS)`; or None.
-        score: (result, counts, labels, hidden, facts) -> `Scored`, of the images that count.
-        is_tied: (one, other, truth) -> whether the images cannot tell two submissions apart.
+        score: (result, counts, labels, hidden, facts) -> `Scored`, for the images that count.
+        is_tied: (one, other, truth) -> whether the images cannot distinguish two submissions.
         find_flags: (scored, result, counts, hidden, ceiling, facts) -> the flags of one submission.
-        find_truth: (labels, counts, hidden) -> `int [n]`, what `Scored.predicted` is held beside.
-        has_ceiling: Whether the references move the ceiling: where a simple method is as good, a good score is no sign.
+        find_truth: (labels, counts, hidden) -> `int [n]`, with which `Scored.predicted` is compared.
+        has_ceiling: Whether the references move the ceiling: if a simple method is as good, a good score is not suspicious.
     """
 
     called: str
@@ -171,7 +171,7 @@ SCORINGS = {
         ("map", "precision", "recall", "threshold"),
         "ap50",
         _score_boxes,
-        segmentation.are_dice_tied,  # paired over images, whatever each adds to the mean
+        segmentation.are_dice_tied,  # paired over images, whatever each contributes to the mean
         _flag_boxes,
         _find_answers,
         has_ceiling=True,

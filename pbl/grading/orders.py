@@ -1,4 +1,4 @@
-"""What the grader hands to a locked process: its folder, its work, its environment. Outside of the lock; see `pbl.grading.jobs`."""
+"""What the grader gives to a locked process: its folder, its work, its environment. Used outside the lock; see `pbl.grading.jobs`."""
 
 import json
 import os
@@ -15,7 +15,7 @@ def make_folder(folder: Path, job: dict[str, Any], owner: int | None = None) -> 
 
     Args:
         folder: A folder that does not exist yet.
-        job: What stands in `job.json`.
+        job: The content of `job.json`.
         owner: The user who may write into its `output` and `scratch`, if not this one.
     """
     folder.mkdir(mode=0o755)
@@ -42,15 +42,15 @@ def describe_work(
     """Returns the `job.json` of `pbl.grading.worker.work`.
 
     Args:
-        files: What the team called its files; the contents of file n are in `submission/n`.
+        files: The team's names of its files; the content of file n is in `submission/n`.
         ids: Names of the hidden images, in the order of `pixels.u8`.
         class_names: The classes of the task.
         limits: What the submission may use.
-        shape: (height, width, channels) of `pixels.u8`; None where there is no such file.
-        fit: How the images were brought to that shape; None where there is none.
-        builders: SHA-256 of those `builder.py` of the team that may be run.
+        shape: (height, width, channels) of `pixels.u8`; None if there is no such file.
+        fit: How the images were brought to that shape; None if there is none.
+        builders: SHA-256 of the team's `builder.py` files that may be run.
         task: "classification", or "anomaly": then scores are handed in, "segmentation": masks, or "detection": boxes.
-        sizes: Of segmentation and detection: height and width of each image.
+        sizes: In segmentation and detection, height and width of each image.
     """
     return {
         "files": list(files),
@@ -66,7 +66,7 @@ def describe_work(
 
 
 def environment(home: Path) -> dict[str, str]:
-    """An environment made of nothing: what the instructor's shell holds is no business of a submission."""
+    """A new environment with nothing from the instructor's shell, which a submission must not see."""
     made = {
         "PATH": os.defpath,
         "LANG": "C.UTF-8",
@@ -77,7 +77,7 @@ def environment(home: Path) -> dict[str, str]:
         "KERAS_BACKEND": "tensorflow",
         "CUDA_VISIBLE_DEVICES": "-1",
         "TF_CPP_MIN_LOG_LEVEL": "3",
-        # One thread until the fork.
+        # A single thread until the fork.
         "OMP_NUM_THREADS": "1",
         "OPENBLAS_NUM_THREADS": "1",
         "MALLOC_ARENA_MAX": "2",
@@ -85,5 +85,5 @@ def environment(home: Path) -> dict[str, str]:
         "HDF5_USE_FILE_LOCKING": "FALSE",
         "PYTHONHASHSEED": "0",
     }
-    # Where a Python needs it to find its own libraries.
+    # Some Pythons need these to find their own libraries.
     return made | {name: os.environ[name] for name in ("LD_LIBRARY_PATH", "SYSTEMROOT") if name in os.environ}

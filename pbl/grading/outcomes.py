@@ -1,6 +1,6 @@
-"""What a grading can say of a submission: a closed list of statuses, and one sentence for each reason.
+"""What a grading can say about a submission: a fixed list of statuses, and one sentence for each reason.
 
-A sentence never holds a path, a Python error or anything of the hidden images: teams read it. What else is known stands in the
+A sentence never contains a path, a Python error or anything about the hidden images: teams read it. Everything else is in the
 instructor's log.
 """
 
@@ -112,7 +112,7 @@ REASONS: dict[str, tuple[str, str]] = {
     "wrote": ("crashed", "It wrote more than {limit} MB or {files} files."),
     "threads": ("crashed", "It started more than {limit} threads."),
     "interrupted": ("crashed", "The grader was stopped twice while it worked on this submission. Grade it again with --again."),
-    # ours
+    # our own faults
     "result_changed": ("grader_error", "Its cached predictions were changed or lost after they were computed. Grade it again: --again {team}"),
     "grader": ("grader_error", "The grader failed, not the submission. Grade again with the same command."),
 }  # fmt: skip
@@ -140,13 +140,13 @@ def status_of(reason: str) -> str:
 
 
 def say(reason: str, fields: dict[str, Any]) -> tuple[str, dict[str, Any]]:
-    """Returns a reason's sentence and values for each of its fields, so that it can be filled in any language."""
+    """Returns a reason's sentence and the values of its fields, so that it can be filled in any language."""
     template = REASONS[reason][1]
     wanted = re.findall(r"{(\w+)}", template)
     return template, {name: fields.get(name, "?") for name in wanted}
 
 
 def explain(reason: str, fields: dict[str, Any]) -> Sentence:
-    """Returns a reason's sentence, filled; see `say`."""
+    """Returns a reason's sentence with its fields filled; see `say`."""
     template, values = say(reason, fields)
     return Sentence(template, **values)

@@ -1,4 +1,4 @@
-"""How a submission is written: a zip, or a folder, of a model's weights or predictions and of `submission.json`."""
+"""How a submission is written: a zip, or a folder, with a model's weights or predictions and with `submission.json`."""
 
 import contextlib
 import csv
@@ -56,15 +56,15 @@ def write_submission(
         file: The `.zip` to write; a name without that ending becomes a folder.
         team: The team's name.
         class_names: The classes in the order of the model's outputs.
-        model: Raw pixels 0 to 255 in, probabilities out.
+        model: The model: it takes raw pixels 0 to 255 and returns probabilities.
         builder: Name of the registered builder that made the model; its weights are handed in. Without it the model itself is
-            handed in as `model.keras`, which must be of Keras's own layers.
-        model_options: What the builder was given.
-        builder_file: A Python file that registers the builder, where `pbl` does not have it. The instructor must list it.
-        input_shape: (height, width, channels) of the images that it takes; needed of a subclassed model, which does not tell.
+            handed in as `model.keras`, which must consist of Keras's own layers.
+        model_options: The options that the builder was given.
+        builder_file: A Python file that registers the builder, if `pbl` does not have it. The instructor must list it.
+        input_shape: (height, width, channels) of the images that it takes; needed for a subclassed model, which does not give it.
         fit: How images are brought to the model's shape: "crop", "pad" or "stretch".
         fixtures: Images `uint8 [n, height, width, channels]` and the probabilities `float32 [n, classes]` that the model
-            gave them when it was trained, by which the grader notices other preprocessing. At most 16 are kept.
+            computed for them when it was trained; with these the grader notices different preprocessing. At most 16 are kept.
 
     Returns:
         The file or folder.
@@ -97,7 +97,7 @@ def write_submission(
 
 @contextlib.contextmanager
 def _without_optimizer(model: "keras.Model") -> Iterator[None]:
-    """Takes a compiled model's optimizer aside: it is twice as large as the weights, with which VGG is larger than a file may be."""
+    """Removes a compiled model's optimizer for a while: it is twice as large as the weights, and with it VGG is larger than the limit of a file."""
     optimizer = getattr(model, "optimizer", None)  # a model that was never compiled has none
     if optimizer is None:
         yield
@@ -110,7 +110,7 @@ def _without_optimizer(model: "keras.Model") -> Iterator[None]:
 
 
 def size_of(model: "keras.Model") -> int:
-    """Bytes that a model takes on the disk, with a margin."""
+    """Bytes that a model needs on the disk, with a margin."""
     return 1_000_000 + 5 * model.count_params()
 
 
@@ -154,8 +154,8 @@ def write_scores(
         team: The team's name.
         class_names: `pbl.grading.hidden.ANOMALY_CLASSES`.
         ids: Names of the hidden images, without their ending.
-        scores: Of each image; high where it is like an anomaly.
-        alarms: Whether it is called an anomaly.
+        scores: The score of each image; high if it is like an anomaly.
+        alarms: Whether each image is called an anomaly.
 
     Raises:
         InputError: It cannot be written.
@@ -164,7 +164,9 @@ def write_scores(
     writer = csv.writer(stream, lineterminator="\n")
     writer.writerow(SCORES_HEADER)
     for name, score, alarm in zip(ids, scores, alarms, strict=True):
-        writer.writerow([name, repr(float(score)), "yes" if alarm else "no"])  # all digits: none may become equal
+        writer.writerow(
+            [name, repr(float(score)), "yes" if alarm else "no"]
+        )  # all digits: no two scores may become equal
     contents = {PREDICTIONS: stream.getvalue().encode()}
     return _describe_and_write(Path(file), team, class_names, contents, {"kind": "predictions"})
 
@@ -179,7 +181,7 @@ def write_masks(
         team: The team's name.
         class_names: The background's name first.
         ids: Names of the hidden images, without their ending.
-        masks: Of each image `uint8 [height, width]`, the class of each pixel, of the image's own size.
+        masks: For each image `uint8 [height, width]`, the class of each pixel, in the image's own size.
 
     Raises:
         InputError: It cannot be written.
@@ -204,16 +206,16 @@ def write_boxes(
         team: The team's name.
         class_names: The classes.
         ids: Names of the hidden images, without their ending.
-        boxes: Of each image `float [k, 6]`: left, top, right, bottom in its own pixels, class and score from 0 to 1, by falling score; class -1
-            where there is none. At most 1,000 of an image are written.
-        threshold: The score from which a box is shown.
+        boxes: For each image `float [k, 6]`: left, top, right, bottom in its own pixels, class, and score from 0 to 1, by decreasing score; class -1
+            if there is no box. At most 1,000 of an image are written.
+        threshold: The lowest score at which a box is shown.
 
     Raises:
         InputError: It cannot be written.
     """
     lines = []
     for name, rows in zip(ids, boxes, strict=True):
-        # All digits that 32 bits have: no score may move across the threshold.
+        # All digits of 32 bits, so that no score moves across the threshold.
         found = [
             [*(float(str(number)) for number in row[:4]), class_names[int(row[4])], float(row[5])]
             for row in rows.astype(np.float32)[rows[:, 4] >= 0][:MOST_OF_IMAGE]
@@ -238,17 +240,17 @@ def _describe_and_write(
 
 
 def _describe(team: str, class_names: Sequence[str], told: dict[str, Any]) -> bytes:
-    """`submission.json`."""
+    """The content of `submission.json`."""
     common = {"format": FORMAT, "team": team, "class_names": list(class_names)}
     description = {**common, **told, "versions": describe_environment()["versions"]}
     return json.dumps(description, indent=1, ensure_ascii=False).encode()
 
 
 def write_files(target: Path, contents: dict[str, bytes]) -> Path:
-    """Writes files into a `.zip`, or into a folder where the name has another ending.
+    """Writes files into a `.zip`, or into a folder if the name has another ending.
 
     Raises:
-        InputError: They cannot be written, or would stand beside files of another submission.
+        InputError: They cannot be written, or would be next to files of another submission.
     """
     if target.suffix.lower() != ".zip":
         if left := [name for name in ROLES if name not in contents and (target / name).exists()]:
@@ -260,7 +262,7 @@ def write_files(target: Path, contents: dict[str, bytes]) -> Path:
         is_new = not target.exists()
         try:
             target.mkdir(parents=True, exist_ok=True)
-            # All of them are written before one takes its place.
+            # All are written before the first is moved to its place.
             sweep(target)
             with tempfile.TemporaryDirectory(prefix=name_unfinished(), dir=target) as making:
                 for name, content in contents.items():

@@ -1,4 +1,4 @@
-"""`predictions.csv` and `boxes.json` of strangers, read in the locked worker alone."""
+"""`predictions.csv` and `boxes.json` of strangers, read only in the locked worker."""
 
 import re
 from collections.abc import Sequence
@@ -9,10 +9,10 @@ from pbl.grading.formats import BOXES, BOXES_LIMIT, PICTURE, PREDICTIONS, parse_
 from pbl.grading.refusals import Refusal, clean
 from pbl.grading.tables import TableError, find_words, fold, read_table, reads_as_number
 
-SUM_TOLERANCE = 1e-2  # of the probabilities of an image that are written in full
+SUM_TOLERANCE = 1e-2  # for the sum of an image's probabilities if they are written with all digits
 SCORES_HEADER = ["id", "score", "alarm"]
 _NO, _YES = ["no", "false", "0"], ["yes", "true", "1"]
-HALF = 2**23  # in steps of 2**-24, in which float32 writes both a probability and what is left of 1 exactly
+HALF = 2**23  # in steps of 2**-24, in which float32 represents both a probability and its difference from 1 exactly
 
 
 def read_predictions(
@@ -22,18 +22,18 @@ def read_predictions(
 
     Args:
         content: The file, as spreadsheets save it (see `pbl.grading.tables`), with the header `id,label` and, optionally, one column of
-            probabilities for each class, called by the class or `p(class)`. Labels are the classes' names, or all of them
-            their numbers from 0; an id may have a folder before it and `.png` behind.
+            probabilities for each class, named by the class or `p(class)`. Labels are the classes' names, or all of them
+            their numbers from 0; an id may have a folder before it and `.png` after it.
         ids: The ids of the hidden images, in the order of the result.
         class_names: The classes of the task.
 
     Returns:
-        `float32 [n, classes]`, whose largest value stands at the label: rows that sum to 1, or 1 at the label where there are no
-        probabilities. And what is told of it: `has_probabilities`, and `ties`, the rows in which several classes have the largest
+        `float32 [n, classes]`, whose largest value is at the label: rows that sum to 1, or 1 at the label if there are no
+        probabilities. And facts about it: `has_probabilities`, and `ties`, the rows in which several classes have the largest
         probability.
 
     Raises:
-        Refusal: It cannot be read, or lacks ids, or names other classes; the first row that is wrong is named.
+        Refusal: It cannot be read, or lacks ids, or names other classes; the message names the first wrong row.
     """
     header, rows, lines, separator = _split(content, ["id", "label"], "table_header")
     order = _read_columns(header[2:], class_names)
@@ -50,7 +50,9 @@ def read_predictions(
         told = {"label": clean(rows[first][1], 40), "name": clean(class_names[int(values[first].argmax())], 40)}
         raise Refusal("label_unlike_probabilities", rows=int((own < largest).sum()), line=lines[first], **told)
     ties = np.flatnonzero((values == largest[:, None]).sum(axis=1) > 1)
-    values[ties, np.array(labels)[ties]] = np.nextafter(largest[ties], np.float32(2))  # of several the label counts
+    values[ties, np.array(labels)[ties]] = np.nextafter(
+        largest[ties], np.float32(2)
+    )  # if several classes are largest, the label counts
     result[places] = values
     return result, {"has_probabilities": True, "ties": len(ties)}
 
@@ -59,16 +61,16 @@ def read_scores(content: bytes, ids: Sequence[str]) -> tuple[np.ndarray, dict[st
     """Reads a table of scores and alarms, as anomaly detection hands them in.
 
     Args:
-        content: The file, as for `read_predictions`, with the header `id,score,alarm`. A score is any finite number, high where
+        content: The file, as for `read_predictions`, with the header `id,score,alarm`. A score is any finite number, high if
             the image is like an anomaly; an alarm is `yes` or `no`, `1` or `0`, `true` or `false`.
         ids: The ids of the hidden images, in the order of the result.
 
     Returns:
-        `float32 [n, 2]`, rows that sum to exactly 1; the second column has the scores' order and ties, and is above .5 where there is
-        an alarm. And what is told of it: `has_probabilities`, whether there are more scores than two, and so more than alarms.
+        `float32 [n, 2]`, rows that sum to exactly 1; the second column has the scores' order and ties, and is above .5 if there is
+        an alarm. And facts about it: `has_probabilities`, whether there are more than two different scores, and so more than alarms.
 
     Raises:
-        Refusal: It cannot be read, or lacks ids; an image without an alarm has no lower score than one with an alarm.
+        Refusal: It cannot be read, or lacks ids; an image without an alarm does not have a lower score than one with an alarm.
     """
     header, rows, lines, separator = _split(content, SCORES_HEADER, "scores_header")
     if len(header) > len(SCORES_HEADER):
@@ -91,19 +93,19 @@ def read_scores(content: bytes, ids: Sequence[str]) -> tuple[np.ndarray, dict[st
 
 
 def read_boxes(content: bytes, ids: Sequence[str], class_names: Sequence[str]) -> tuple[np.ndarray, float]:
-    """Reads found boxes; where they lie and what they score the judge looks at (`pbl.grading.box_rows`).
+    """Reads found boxes; the judge checks their positions and scores (`pbl.grading.box_rows`).
 
     Args:
-        content: `{"threshold": t, "images": {ID: [[left, top, right, bottom, CLASS, score], ...], ...}}`: the score from which a box is
-            shown, and every image, with [] where nothing is found; ids as for `read_predictions`, classes by name.
-        ids: The ids of the hidden images, by whose order the result is sorted.
+        content: `{"threshold": t, "images": {ID: [[left, top, right, bottom, CLASS, score], ...], ...}}`: the lowest score at which a box is
+            shown, and every image, with [] if nothing is found; ids as for `read_predictions`, classes by name.
+        ids: The ids of the hidden images, in whose order the result is sorted.
         class_names: The classes of the task.
 
     Returns:
-        `float64 [boxes, 7]`: number of the image, left, top, right, bottom, number of the class, score; and the threshold.
+        `float64 [boxes, 7]`: index of the image, left, top, right, bottom, index of the class, score; and the threshold.
 
     Raises:
-        Refusal: It cannot be read, or lacks ids, or names other classes; the first box that is wrong is named.
+        Refusal: It cannot be read, or lacks ids, or names other classes; the message names the first wrong box.
     """
     told = parse_json(content, BOXES, BOXES_LIMIT, depth=8)
     threshold, images = told.get("threshold"), told.get("images")
@@ -125,12 +127,12 @@ def read_boxes(content: bytes, ids: Sequence[str], class_names: Sequence[str]) -
 
 
 def _is_number(value: object) -> bool:
-    """Whether it is a number that no array of numbers is too small for."""
+    """Whether it is a number that an array of numbers can hold."""
     return type(value) in (int, float) and abs(value) < 1e9
 
 
 def _split(content: bytes, expected: list[str], reason: str) -> tuple[list[str], list[list[str]], list[int], str]:
-    """The header, the rows below it, their lines, and the separator; a header that begins otherwise is refused for `reason`."""
+    """The header, the rows below it, their lines, and the separator; a header with another beginning is refused for `reason`."""
 
     def begins_so(cells: Sequence[str]) -> bool:
         return [fold(cell) for cell in cells[: len(expected)]] == expected
@@ -155,7 +157,7 @@ def _strip_end(row: list[str]) -> list[str]:
 
 
 def _read_columns(cells: list[str], class_names: Sequence[str]) -> list[int]:
-    """Which column is the first, second, ... class's."""
+    """The column of the first, second, ... class."""
     if not cells:
         return []
     found = find_words(cells, class_names)
@@ -172,7 +174,7 @@ def _read_columns(cells: list[str], class_names: Sequence[str]) -> list[int]:
 
 
 def _read_ids(cells: list[str], lines: list[int] | None, ids: Sequence[str]) -> list[int]:
-    """The image of each cell; a file that is no table has no lines."""
+    """The image of each cell; a file that is not a table has no lines."""
     cells = [PICTURE.sub("", re.split(r"[/\\]", cell.strip())[-1]) for cell in cells]
     found = find_words(cells, ids)
     known, strange = set(found) - {None}, [number for number, place in enumerate(found) if place is None]
@@ -192,7 +194,7 @@ def _read_ids(cells: list[str], lines: list[int] | None, ids: Sequence[str]) -> 
 
 
 def _read_labels(cells: list[str], lines: list[int], class_names: Sequence[str]) -> list[int]:
-    """The class of each row. Names or numbers, one way for all rows: of the classes 1, 2, 3 the numbers 0, 1, 2 begin with 0."""
+    """The class of each row, by names or by numbers, in the same way for all rows: for classes named 1, 2, 3, the numbers 0, 1, 2 are used if a 0 occurs."""
     found = find_words(cells, class_names)
     if None in found:
         numbers = find_words(cells, [str(number) for number in range(len(class_names))])
@@ -205,8 +207,8 @@ def _read_labels(cells: list[str], lines: list[int], class_names: Sequence[str])
 
 
 def _read_numbers(rows: list[list[str]], lines: list[int], separator: str, reason: str) -> np.ndarray:
-    """`float64 [rows, columns]` of finite numbers; a cell that is none is refused for `reason`."""
-    if separator != ",":  # 0,5 where a comma is no separator
+    """`float64 [rows, columns]` of finite numbers; any other cell is refused for `reason`."""
+    if separator != ",":  # 0,5 if the comma is not the separator
         rows = [[cell.replace(",", ".") for cell in row] for row in rows]
     values = np.empty((len(rows), len(rows[0]) if rows else 0))
     for number, row in enumerate(rows):
@@ -222,10 +224,10 @@ def _read_numbers(rows: list[list[str]], lines: list[int], separator: str, reaso
 
 
 def _read_probabilities(rows: list[list[str]], lines: list[int], separator: str) -> np.ndarray:
-    """`float32 [rows, columns]` of rows that sum to 1, as exactly as their digits allow."""
+    """`float32 [rows, columns]` with rows that sum to 1, as exactly as their digits allow."""
     values = _read_numbers(rows, lines, separator, "table_number")
     sums = values.sum(axis=1)
-    # Each of so many columns is off by half of its last digit at most.
+    # Each column is off by half of its last digit at most.
     tolerance = SUM_TOLERANCE
     if np.abs(sums - 1).max(initial=0) > tolerance:
         digits = max(len(cell.strip().replace(",", ".").partition(".")[2]) for row in rows for cell in row)

@@ -1,6 +1,6 @@
-"""What the grader does with the hidden images and with its own known-good submission; trusted, without labels.
+"""The grader's work with the hidden images and with its own known-good submission; trusted, without labels.
 
-The server imports this file in the child that does such work, never in one that opens a stranger's file.
+The server imports this file in the child that does such work, never in a child that opens a stranger's file.
 """
 
 from pathlib import Path
@@ -18,9 +18,9 @@ CANARY_IMAGES = 32
 
 
 def prepare(folder: Path) -> None:
-    """Decodes the hidden images into raw pixels of one shape.
+    """Decodes the hidden images into raw pixels with one shape.
 
-    `job.json` holds `files` (paths of the images, in order), `shape` and `fit`. Leaves `output/pixels.u8`: `uint8 [n, *shape]`.
+    `job.json` contains `files` (paths of the images, in order), `shape` and `fit`. Leaves `output/pixels.u8`: `uint8 [n, *shape]`.
     """
     job = read_job(folder)
     height, width, channels = job["shape"]
@@ -30,9 +30,9 @@ def prepare(folder: Path) -> None:
 
 
 def make_canary(folder: Path) -> None:
-    """Makes a known-good submission, and what it predicts for the first images, so that the grader can be tried.
+    """Makes a known-good submission, and its predictions for the first images, so that the grader can be tested.
 
-    `job.json` holds `shape`, `class_names`, `pixels` (a file that `prepare` wrote) and `count`, of its images. Leaves
+    `job.json` contains `shape`, `class_names`, `pixels` (a file that `prepare` wrote) and `count`, the number of its images. Leaves
     `output/canary.zip` and `output/expected.f32`.
     """
     job = read_job(folder)
@@ -54,9 +54,9 @@ def make_canary(folder: Path) -> None:
 
 
 def make_masks(folder: Path) -> None:
-    """Makes known-good masks, so that the grader can be tried where masks are handed in.
+    """Makes known-good masks, so that the grader can be tested if masks are handed in.
 
-    `job.json` holds `ids`, `sizes` and `class_names`. Leaves `output/canary.zip` and `output/expected.u8`.
+    `job.json` contains `ids`, `sizes` and `class_names`. Leaves `output/canary.zip` and `output/expected.u8`.
     """
     job = read_job(folder)
     random = np.random.default_rng(0)
@@ -66,7 +66,7 @@ def make_masks(folder: Path) -> None:
 
 
 def make_boxes(folder: Path) -> None:
-    """Makes known-good boxes, as `make_masks` does masks; `output/expected.f64` holds rows of `pbl.grading.box_rows`."""
+    """Makes known-good boxes, as `make_masks` makes masks; `output/expected.f64` contains rows of `pbl.grading.box_rows`."""
     job, rows = read_job(folder), []
     random = np.random.default_rng(0)
     for image, (height, width) in enumerate(job["sizes"]):
@@ -78,7 +78,7 @@ def make_boxes(folder: Path) -> None:
     write_boxes(folder / OUTPUT / "canary.zip", "canary", job["class_names"], job["ids"], rows[:, None, 1:], 0.5)
 
 
-# What the server may be asked to do that opens no stranger's file.
+# Functions that the server may run and that open no stranger's file.
 TRUSTED = {
     "prepare": prepare,
     "make_canary": make_canary,

@@ -1,5 +1,5 @@
-"""Submissions that show the scale of grades before a threshold is published: what guessing, looking up, learning by heart and
-learning reach on the hidden images."""
+"""Submissions that show the scale of grades before a threshold is published: the results of guessing, lookup, memorising and
+learning on the hidden images."""
 
 import shutil
 from collections.abc import Callable
@@ -25,13 +25,13 @@ from pbl.grading.sandbox import FULL, find_layers
 from pbl.models.prediction import predict_probabilities
 from pbl.storage.writing import is_full, temporary_folder, write_json
 
-MOST_MASKS = 500  # public masks with which the baselines are made
-SIDE = 64  # of photographs of different sizes
+MOST_MASKS = 500  # public masks from which the baselines are made
+SIDE = 64  # pixels to which photographs of different sizes are brought
 NEIGHBOUR_SIDE, MOST_NEIGHBOURS = 32, 20_000
 BY_HEART = 10  # images of each class that the memoriser learns
-# Small networks, of which the one with the best validation loss is the tuned one.
+# Small networks; the one with the best validation loss is the tuned one.
 TUNED = (({"filters": 32}, 1e-3), ({"filters": 64}, 1e-3), ({"filters": 64}, 3e-3))
-IMAGES_SEEN = 300_000  # by each of them in training, all epochs together
+IMAGES_SEEN = 300_000  # images that each of them sees in training, all epochs together
 
 
 def make_references(path: Path, public: Path, tell: Callable[[str], None] = print) -> dict[str, float]:
@@ -39,33 +39,33 @@ def make_references(path: Path, public: Path, tell: Callable[[str], None] = prin
 
     | majority          | the commonest class of the public images for every image                            |
     | nearest_neighbour | the class of the most similar public image (1-NN on pixels, at most 32 a side)       |
-    | memoriser         | a multilayer perceptron that knows ten public images of each class by heart          |
+    | memoriser         | a multilayer perceptron that memorises ten public images of each class               |
     | tuned             | the best of three small convolutional networks on a validation split of the public images |
 
-    Of anomaly detection two that need no network; their thresholds are chosen by normal validation images of the public part:
+    For anomaly detection two that need no network; their thresholds are chosen on normal validation images of the public part:
 
     | mean_image        | the distance to the mean of the normal public images                                 |
     | nearest_neighbours | the mean distance to the five nearest of them                                       |
 
-    Of segmentation what needs no network either (`pbl.evaluation.segmentation.make_baselines`), made with images of one size:
+    For segmentation, also without a network (`pbl.evaluation.segmentation.make_baselines`), made with images of one size:
 
     | background        | nothing is marked                                                                    |
-    | mean_mask         | where each class is oftenest in the public masks, for every image                    |
+    | mean_mask         | where each class is most frequent in the public masks, for every image               |
     | brightness        | with two classes: what is brighter, or darker, than a threshold                      |
 
-    Of detection too (`pbl.evaluation.detection.make_baselines`); the threshold of each is chosen on validation images:
+    For detection too (`pbl.evaluation.detection.make_baselines`); the threshold of each is chosen on validation images:
 
     | nothing           | no box                                                                               |
-    | mean_box          | of each class the mean public box at its commonest place, for every image            |
-    | mean_boxes        | the 100 commonest of all                                                             |
+    | mean_box          | for each class the mean public box at its commonest place, for every image           |
+    | mean_boxes        | the 100 commonest ones                                                               |
 
     Args:
-        path: The hidden set, into whose `references` they go.
+        path: The hidden set; they are written into its `references`.
         public: Its public part.
-        tell: Gets a line for each.
+        tell: Called with a line for each.
 
     Returns:
-        The accuracy of each, or its area under the ROC curve, its mean Dice, its mAP50; empty where this machine cannot lock up a process, and so grades nothing.
+        The accuracy of each, or its area under the ROC curve, its mean Dice, its mAP50; empty if this machine cannot lock down a process, and so grades nothing.
 
     Raises:
         InputError: The public part cannot be read, or the grader does not work here.
@@ -87,7 +87,7 @@ def make_references(path: Path, public: Path, tell: Callable[[str], None] = prin
 def _make_references(path: Path, public: Path, tell: Callable[[str], None]) -> dict[str, float]:
     hidden = open_hidden(path)
     settings = {"batch_size": 64, "normal": hidden.normal or None}
-    if hidden.task == "segmentation":  # of whole images, whatever their shape
+    if hidden.task == "segmentation":  # uses complete images, whatever their shape
         settings |= {"masks": True, "fit": "stretch"}
     if hidden.task == "detection":
         settings |= {"boxes": True, "fit": "stretch"}

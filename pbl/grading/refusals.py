@@ -1,11 +1,11 @@
-"""What a stranger's file is refused with, and how a stranger's words are made safe; all that the locked worker needs of it.
+"""How a stranger's file is refused, and how a stranger's words are made safe; this is all that the locked worker needs.
 
-The sentences stand in `pbl.grading.outcomes`, outside of the lock.
+The sentences are in `pbl.grading.outcomes`, outside the lock.
 """
 
 import unicodedata
 
-# Fixtures: the largest difference of a probability that passes. Float32 on other machines and versions differs by about 1e-5.
+# Fixtures: the largest difference of a probability that is accepted. Float32 on other machines and versions differs by about 1e-5.
 TOLERANCE = 0.05
 
 
@@ -13,7 +13,7 @@ class Refusal(Exception):
     """A submission is not graded, for one of `pbl.grading.outcomes.REASONS`.
 
     Args:
-        reason: The reason's word.
+        reason: The reason's key.
         **fields: The values of its sentence.
     """
 
@@ -23,11 +23,11 @@ class Refusal(Exception):
 
 
 def clean(text: object, most: int = 80) -> str:
-    """Makes a stranger's text safe to show: one line of printable characters, no bidirectional or control signs, cut.
+    """Makes a stranger's text safe to show: one line of printable characters, no bidirectional or control characters, cut to a length.
 
     Args:
         text: Anything.
-        most: Characters that are kept.
+        most: Number of characters that are kept.
     """
     if isinstance(text, float):
         text = f"{text:g}"

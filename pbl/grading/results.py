@@ -1,4 +1,4 @@
-"""The table of a class: rows from what the workers left and the labels, and the files that people read."""
+"""The table of a class: rows from the workers' results and the labels, and the files that people read."""
 
 import contextlib
 import csv
@@ -33,15 +33,15 @@ from pbl.storage.escapes import for_csv
 from pbl.storage.writing import replacing, write_json
 
 RECORD, MARKS = "record.json", "marks.csv"
-# Flags of those that answer alike without having copied.
+# Flags of submissions that give the same answers without copying.
 CONSTANT = {"constant_predictions", "all_background", "nothing_found"}
-# A leaderboard's scores go by steps of so many images at least, and of a full point, so that none tells of a single image.
+# A leaderboard's scores have steps of at least so many images, and of a full point, so that no score reveals a single image.
 STEP_IMAGES, STEP_SHARE = 5, 0.01
 Half = Literal["all", "public", "private"]
 
 
 def write_record(work: Path, record: dict[str, Any]) -> None:
-    """Writes which teams there are, and with what they were graded: all that scoring needs beside the ledger."""
+    """Writes which teams there are, and how they were graded: everything that scoring needs besides the ledger."""
     write_json(work / RECORD, record)
 
 
@@ -61,7 +61,7 @@ def read_record(work: Path, may_be_missing: bool = False) -> dict[str, Any]:
     raise InputError("{file} is missing or damaged. Grade again into another folder: --out.", file=work / RECORD)
 
 
-# Of a team at which the grader failed, so that nothing is known.
+# For a team at which the grader failed, so that nothing is known.
 _LOST = {
     "reason": "grader",
     "fields": {},
@@ -91,7 +91,7 @@ def _outcomes(record: dict[str, Any], ledger: Ledger) -> list[dict[str, Any]]:
 
 def _set_reason(row: dict[str, Any], reason: str, told: dict[str, Any]) -> None:
     template, fields = say(reason, told)
-    if fields.keys() - told.keys():  # the words of a team's own program, which go no further
+    if fields.keys() - told.keys():  # the words of a team's own program, which are not passed on
         template = UNTOLD
         fields = {"log": f"logs/{safe_name(row['team'])}.txt"}
     row |= {"status": status_of(reason), "reason": reason, "template": template, "fields": fields}
@@ -99,7 +99,7 @@ def _set_reason(row: dict[str, Any], reason: str, told: dict[str, Any]) -> None:
 
 
 def write_outcomes(out: Path, record: dict[str, Any], ledger: Ledger) -> list[dict[str, Any]]:
-    """Writes `predicted.csv`: what is known before the labels are."""
+    """Writes `predicted.csv`: what is known without the labels."""
     rows = _outcomes(record, ledger)
     table = [[row["team"], row["status"], row["message"], row["isolation"]] for row in rows]
     _write_csv(out / "predicted.csv", ["team", "status", "reason", "isolation"], table)
@@ -123,7 +123,7 @@ def write_all(
     """Scores all teams and writes all tables; the arguments are those of `pbl.grading.grade`.
 
     Raises:
-        InputError: The predictions are of another hidden set; the rubric's function fails; a file cannot be written.
+        InputError: The predictions belong to another hidden set; the rubric's function fails; a file cannot be written.
     """
     if record["digest"] != hidden.digest:
         raise InputError(
@@ -140,7 +140,7 @@ def write_all(
     truth = scoring.find_truth(labels, counts, hidden)
     groups = judge.group_ties(scored, truth, hidden.headline, scoring.is_tied)
     references = read_references(hidden)
-    if scoring.has_ceiling:  # where a simple method has all right, who has so too knows no hidden label
+    if scoring.has_ceiling:  # if a simple method gets all right, a team that does too need not know hidden labels
         rubric = rubric.model_copy(update={"ceiling": max([rubric.ceiling, *references.values()])})
     received = {team.name: team.received for team in roster.teams} if roster else {}
     unread = {team.name for team in roster.teams if team.unread} if roster else set()
@@ -176,7 +176,7 @@ def write_all(
 
 
 def _set_aside(folder: Path, current: set[str], tell: Callable[[str], None]) -> None:
-    """Takes away the pages of teams that are no longer graded, such as of a roster that was wrong: they would be handed out too."""
+    """Moves away the pages of teams that are no longer graded, for example after a wrong roster: otherwise they would be handed out too."""
     stale = sorted(entry.name for entry in folder.iterdir() if entry.is_dir() and entry.name not in current)
     if stale:
         aside = folder.parent / "teams_of_before"
@@ -188,16 +188,16 @@ def _set_aside(folder: Path, current: set[str], tell: Callable[[str], None]) -> 
 
 
 def _read_results(out: Path, rows: list[dict[str, Any]], hidden: Hidden) -> dict[str, np.ndarray]:
-    """`float32 [images, classes]`, of segmentation `uint8 [pixels]`, of detection `float64 [boxes, 7]`, of each team that has any; a row whose
-    result was lost or changed since becomes a fault of ours."""
+    """`float32 [images, classes]`, in segmentation `uint8 [pixels]`, in detection `float64 [boxes, 7]`, for each team that has any; a row whose
+    result was lost or changed since then becomes a fault of the grader."""
     found = {}
     for row in rows:
         if row["status"] == "ok":
             try:
                 file = out / "work" / "results" / hidden.result_name(row["key"])
-                if hidden.task == "segmentation":  # masks of a whole class may be more than the memory holds
+                if hidden.task == "segmentation":  # masks of a whole class may be larger than the memory
                     result = np.memmap(file, np.uint8, "r")
-                elif hidden.task == "detection":  # and of no box there is nothing to map
+                elif hidden.task == "detection":  # and a file without boxes cannot be mapped
                     result = np.memmap(file, "<f8", "r") if file.stat().st_size else np.zeros(0)
                     result = result.reshape(-1, ROW)
                 else:
@@ -210,7 +210,7 @@ def _read_results(out: Path, rows: list[dict[str, Any]], hidden: Hidden) -> dict
     return found
 
 
-# What a rubric's own function `points` gets beside them.
+# What a rubric's own function `points` gets besides them.
 _TOLD_TO_RUBRIC = "team images tie_group parameters days_late flags".split()
 
 
@@ -252,14 +252,14 @@ def _choose_half(labels: Labels, half: Half) -> np.ndarray:
 
 
 def _tell_lacking(teams: set[str], tell: Callable[[str], None]) -> None:
-    """Teams of a roster that is newer than the predictions would be left out in silence."""
+    """Prints a line about teams of a roster that is newer than the predictions, which would otherwise be left out silently."""
     if teams:
         told = "The roster names {n} {n:team that has|teams that have} no row, because the predictions do not contain {n:it|them}: {teams}. Predict again with it."
         tell(Sentence(told, n=len(teams), teams=", ".join(sorted(teams))))
 
 
 def _tell_untimed(rows: list[dict[str, Any]], tell: Callable[[str], None]) -> None:
-    """A deadline without times makes nobody late, and so must not stay unseen."""
+    """Prints a line if there is a deadline without times: then nobody is late, which must be noticed."""
     teams = [row["team"] for row in rows if row["status"] != "missing" and row["received"] is None]
     if teams:
         tell(
@@ -273,7 +273,7 @@ def _tell_untimed(rows: list[dict[str, Any]], tell: Callable[[str], None]) -> No
 
 
 def _flag_names(rows: list[dict[str, Any]]) -> None:
-    """Flags a submission inside which another team of the class is named."""
+    """Flags a submission that names another team of the class inside."""
     names = Roster(Team(row["team"]) for row in rows)
     for row in rows:
         means = names.match_name(row["facts"].get("team", ""))
@@ -284,27 +284,27 @@ def _flag_names(rows: list[dict[str, Any]]) -> None:
 def _find_prints(
     row: dict[str, Any], scored: judge.Scored | None, whole: np.ndarray | None, truth: np.ndarray
 ) -> set[str]:
-    """By what two submissions are seen to be the same: their files, weights, predictions."""
+    """The marks by which two submissions are recognised as the same: their files, weights, predictions."""
     if row["status"] == "missing":
         return set()
-    # Labels alone tell nothing where there is one way to write them: all right, nearly so, or one class throughout.
+    # Labels alone say nothing if there is only one way to write them: all right, nearly so, or one class everywhere.
     if scored is not None and not row["facts"].get("has_probabilities", True):
         mistakes = int((scored.predicted != truth).sum())
         if mistakes < judge.FEWEST_ERRORS or CONSTANT & set(row["flags"]):
             return set()
-    # What an instructor hands out, or each run has alike, is no copy: builder.py, fixtures, the description.
+    # Files that an instructor gives to all, or that are the same in each run, are not copies: builder.py, fixtures, the description.
     common = (BUILDER, FIXTURES, DESCRIPTION)
     prints = {f"file {digest}" for name, digest in row["files"].items() if role_of(name) not in common}
     if "content" in row["facts"]:
         prints.add(f"weights {row['facts']['content']}")
-    # Two that answer one class alike have not copied.
+    # Two submissions that always answer one class have not copied.
     if whole is not None and not CONSTANT & set(row["flags"]):
         prints.add(f"predictions {hashlib.sha256(whole.tobytes()).hexdigest()}")
     return prints
 
 
 def _flag_pairs(rows, scored, whole, truth) -> None:
-    """Flags teams that handed in the same, or that make the same mistakes; for a person to judge."""
+    """Flags teams that handed in the same files, or that make the same mistakes; a person must judge."""
     by_content: dict[str, set[str]] = {}
     for row in rows:
         for found in _find_prints(row, scored.get(row["team"]), whole.get(row["team"]), truth):
@@ -321,7 +321,7 @@ def _flag_pairs(rows, scored, whole, truth) -> None:
     features = {row["team"]: row["facts"]["features"] for row in rows if "features" in row["facts"]}
     features |= {
         row["team"]: row["team"] for row in rows if row["facts"].get("kind") in ("masks", "boxes")
-    }  # whose network is not known
+    }  # teams whose network is not known
     of_team = {row["team"]: row for row in rows}
     for one, other, share, chance in judge.find_agreements(predicted, features, truth):
         if other not in same[one]:
@@ -335,16 +335,16 @@ def _flag_pairs(rows, scored, whole, truth) -> None:
 def update_marks(
     file: Path, teams: Sequence[str], names: Sequence[str], tell: Callable[[str], None] = lambda line: None
 ) -> dict[str, dict[str, str]]:
-    """Reads what a person filled in, and adds the teams and columns that are new; no cell that stands there is changed.
+    """Reads what a person filled in, and adds new teams and columns; no existing cell is changed.
 
     Args:
-        file: The table, which is made where it is absent: `team` and one column for each name.
+        file: The table, made if absent: `team` and one column for each name.
         teams: The teams of the class.
-        names: What is judged by a person; where there is none nothing is read or written.
-        tell: Gets a line for each mark that fits no team, and for each cell of two that does not count.
+        names: What a person judges; if there is none, nothing is read or written.
+        tell: Called with a line for each mark that fits no team, and for each of two cells that does not count.
 
     Returns:
-        For each team the marks, "" where there is none yet.
+        The marks of each team, "" if there is none yet.
 
     Raises:
         InputError: The table cannot be read or written.
@@ -378,7 +378,7 @@ def update_marks(
 
 
 def check_marks(file: Path, rubric: Rubric) -> None:
-    """Raises InputError where a mark that counts in the final grade is no number: known before any model is run."""
+    """Raises InputError if a mark that counts in the final grade is not a number: this is known before any model is run."""
     if not rubric.marks or not file.exists():
         return
     for _, called, marks in _list_marks(*_read_marks(file), rubric.marks):
@@ -386,7 +386,7 @@ def check_marks(file: Path, rubric: Rubric) -> None:
 
 
 def _list_marks(table: Table, column: int, names: Sequence[str]) -> Iterator[tuple[int, str, list[tuple[str, str]]]]:
-    """Of each row below the head its line, what the team is called there, and the marks, name and cell."""
+    """For each row below the header: its line, the team's name there, and the marks as name and cell."""
     columns = find_words(table.rows[0], names)
     for row, line in zip(table.rows[1:], table.lines[1:], strict=True):
         marks = [(names[place], row[n].strip()) for n, place in enumerate(columns[: len(row)]) if place is not None]
@@ -394,7 +394,7 @@ def _list_marks(table: Table, column: int, names: Sequence[str]) -> Iterator[tup
 
 
 def _read_marks(file: Path) -> tuple[Table, int]:
-    """The table of marks, and the column of the team; of a file that does not exist its beginning."""
+    """The table of marks, and the column of the team; for a file that does not exist, a new table."""
     try:
         table = read_table(file.read_bytes(), _has_team) if file.exists() else Table([["team"]], [1], ",")
     except OSError as error:
@@ -410,7 +410,7 @@ def _read_marks(file: Path) -> tuple[Table, int]:
 
 
 def _extend_marks(file: Path, table: Table, column: int, teams: Sequence[str], names: Sequence[str]) -> None:
-    """Adds rows of new teams and columns of new marks; every cell that stands there stays as it is."""
+    """Adds rows for new teams and columns for new marks; every existing cell stays as it is."""
     header, width = table.rows[0], max(map(len, table.rows))
     rows = [[*header, *[""] * (width - len(header) if names else 0), *names], *table.rows[1:]]
     rows += [[""] * column + [for_csv(team)] for team in teams]
@@ -470,10 +470,10 @@ def _write_timings(out: Path, rows: list[dict[str, Any]]) -> None:
 def _write_leaderboard(
     out: Path, rows: list[dict[str, Any]], ledger: Ledger, tries: int | None, hidden: Hidden
 ) -> None:
-    """Coarse scores of the public half; a team of the roster is told no more of them than it has tries.
+    """Writes coarse scores of the public half; a team of the roster is told at most as many of them as it has tries.
 
-    A further try is told another score only where it is better than all before by a whole step (the Ladder of Blum & Hardt 2015,
-    "The Ladder: A Reliable Leaderboard for Machine Learning Competitions", arXiv:1502.04585): so who changes one answer learns nothing.
+    A further try gets a new score only if it is better than all before by a whole step (the Ladder of Blum & Hardt 2015,
+    "The Ladder: A Reliable Leaderboard for Machine Learning Competitions", arXiv:1502.04585): so changing one answer reveals nothing.
     """
     digest, headline = hidden.digest, hidden.headline
     for row in rows:
@@ -499,12 +499,12 @@ def _write_leaderboard(
 
 
 def climb(accuracy: float, images: int, told: Iterable[tuple[float, float]]) -> tuple[float, float]:
-    """Returns the accuracy that the next try must beat by a step, and the score that is told: rounded down to a step, in hundredths.
+    """Returns the accuracy that the next try must beat by a step, and the score that is shown: rounded down to a step, in hundredths.
 
     Args:
-        accuracy: Of this try; of another task its headline (`pbl.grading.hidden.HEADLINES`), which goes by the same steps.
-        images: On so many images.
-        told: What was told before, a score and the accuracy to beat of each try.
+        accuracy: The accuracy of this try; in another task its headline (`pbl.grading.hidden.HEADLINES`), with the same steps.
+        images: Number of images.
+        told: The earlier results: for each try the score and the accuracy to beat.
     """
     told = list(told)
     step = max(STEP_IMAGES, math.ceil(STEP_SHARE * images))
@@ -525,11 +525,11 @@ def _write_csv(file: Path, header: list[str], table: list[list[Any]]) -> None:
     for row in table:
         writer.writerow([for_csv(value) if isinstance(value, str) else _as_cell(value) for value in row])
     with replacing(file) as temporary:
-        temporary.write_bytes(stream.getvalue().encode("utf-8-sig"))  # the mark tells Excel that it is UTF-8
+        temporary.write_bytes(stream.getvalue().encode("utf-8-sig"))  # the byte order mark tells Excel that it is UTF-8
 
 
 def _as_number(text: str) -> float | str:
-    """A person's mark: -1 is a number, and no formula."""
+    """A person's mark: -1 is a number, not a formula."""
     for number in (int, float):
         with contextlib.suppress(ValueError):
             return number(text)
@@ -543,7 +543,7 @@ def _as_cell(value: Any) -> str:
 
 
 def team_folders(teams: Iterable[str]) -> dict[str, str]:
-    """The folder of each team; names that differ by capitals alone do not meet."""
+    """The folder of each team; names that differ only in capitals get different folders."""
     folders, taken = {}, set()
     for team in teams:
         name = safe_name(team)
@@ -555,7 +555,7 @@ def team_folders(teams: Iterable[str]) -> dict[str, str]:
 
 
 def read_references(hidden: Hidden) -> dict[str, float]:
-    """Accuracies, or areas under the ROC curve, of the hidden set's reference submissions, where `holdout` has made and graded them."""
+    """Accuracies, or areas under the ROC curve, of the hidden set's reference submissions, if `holdout` has made and graded them."""
     try:
         told = json.loads((hidden.path / REFERENCES / "scores.json").read_text(encoding="utf-8"))
         return {str(name): float(value) for name, value in told.items()}

@@ -1,12 +1,12 @@
-"""The expected teams, and which of them a name means.
+"""The expected teams, and the team that a name means.
 
-A name is compared in three ways, the strictest first, and the first that finds one team decides:
+A name is compared in three ways, the strictest first, and the first way that finds one team decides:
 
     exactly     as it is written (NFC), or as the name of the file that `submit` writes
-    folded      width (NFKC), case and doubled spaces aside
-    signs       letters and digits alone: platforms take signs out of file names
+    folded      without differences in width (NFKC), case and doubled spaces
+    signs       letters and digits alone: platforms remove signs from file names
 
-So `11.zip` is of team `11`, also where a team is called `1-1`. In each way a team's own name goes before what else the roster says of it.
+So `11.zip` belongs to team `11`, even if another team is called `1-1`. In each way a team's own name comes before everything else that the roster says about it.
 """
 
 import hashlib
@@ -37,7 +37,7 @@ _NUMBER = frozenset(
 _RECEIVED = frozenset(
     "received receivedat submitted submittedat submissiontime lastmodified(submission) 提出日時 提出時刻 受領日時 最終更新日時(提出)".split()
 )
-# What a platform's own table says beside; it names nobody.
+# Other columns of a platform's own table; they name nobody.
 _OTHER = frozenset(
     "status grade maximumgrade gradecanbechanged lastmodified(grade) feedbackcomments onlinetext section rootaccount integrationid"
     " ステータス 評定 評点 最大評点 評定変更可 最終更新日時(評定) フィードバックコメント オンラインテキスト".split()
@@ -49,13 +49,13 @@ _CANVAS_HEADINGS = frozenset("id userid canvasid canvasuserid".split())
 
 
 def name_team(label: str) -> str:
-    """A team's name for a table, from what a platform calls it: one printable line; a long one is cut and stays its own."""
+    """A team's name for a table, from its name on a platform: one printable line; a long one is cut and stays unique."""
     name = clean(unicodedata.normalize("NFC", label), 1000) or "?"
     return name if len(name) <= 64 else f"{name[:56]}…{hashlib.sha256(name.encode()).hexdigest()[:6]}"
 
 
 def safe_name(text: str) -> str:
-    """A team's name as that of a folder, on every system; another name where it had to be changed gets a mark of its own."""
+    """A team's name as a folder name, for every system; if it had to be changed, it gets a suffix that makes it unique."""
     name = re.sub(r"[^\w.-]", "_", unicodedata.normalize("NFC", text)).strip("._")[:40]
     is_reserved = re.fullmatch(r"(con|prn|aux|nul|com\d|lpt\d)(\..*)?", name.lower())
     if not name or name != text or is_reserved:
@@ -76,16 +76,16 @@ WAYS: tuple[Callable[[str], str], ...] = (_exact, fold, _letters)
 
 @dataclass
 class Team:
-    """A team that is expected.
+    """An expected team.
 
     Attributes:
-        name: As the table shows it.
-        members: For each of its rows on the roster what stands under each heading, the headings as they are written.
+        name: Its name as the table shows it.
+        members: For each of its rows on the roster, the cells by heading, with the headings as they are written.
         words: Other words by which a submission may name it: members, numbers.
         participants: Numbers of its members in the Moodle assignment.
         users: Their Canvas user ids.
-        received: When its submission was received, as the platform says; None where that is not known.
-        unread: What stands on the roster as that time and cannot be read; "" where all is well.
+        received: When its submission was received, as the platform says; None if that is not known.
+        unread: The text of that time on the roster if it cannot be read; "" if there is no problem.
     """
 
     name: str
@@ -101,7 +101,7 @@ class Roster:
     """The expected teams of a class.
 
     Args:
-        teams: In the order of the table.
+        teams: The teams in the order of the table.
 
     Attributes:
         teams: As given.
@@ -128,7 +128,7 @@ class Roster:
                 _enter(self.users, number, team.name)
 
     def match(self, label: str) -> set[str]:
-        """Returns the team that a label means; several where it may mean any of them, none where it means none."""
+        """Returns the team that a label means; several if it may mean any of them, none if it means none."""
         for way, names, words in zip(WAYS, self._names, self._words, strict=True):
             for known in (names, words):
                 found = known.get(way(label))
@@ -137,7 +137,7 @@ class Roster:
         return set()
 
     def match_name(self, label: str) -> set[str]:
-        """Like `match`, by the teams' own names alone."""
+        """Like `match`, but only by the teams' own names."""
         return next(
             (found for way, names in zip(WAYS, self._names, strict=True) if (found := names.get(way(label)))), set()
         )
@@ -147,7 +147,7 @@ class Roster:
         return any(team in words.get(way(label), ()) for way, words in zip(WAYS, self._words, strict=True))
 
     def collisions(self) -> list[tuple[str, ...]]:
-        """Returns teams whose names differ only in what `folded` or `signs` leave aside."""
+        """Returns teams whose names differ only in what `folded` or `signs` ignore."""
         found = {tuple(sorted(teams)) for names in self._names[1:] for teams in names.values() if len(teams) > 1}
         return sorted(found)
 
@@ -176,15 +176,15 @@ def read_roster(file: str | Path, tell: Callable[[str], None] = lambda line: Non
     """Reads the table of expected teams.
 
     Args:
-        file: A table in UTF-8, cp932 or UTF-16 with its mark; commas, semicolons or tabs. A row for each team (column `team`,
+        file: A table in UTF-8, cp932 or UTF-16 with its mark; commas, semicolons or tabs. One row for each team (column `team`,
             `Team name`, 班, 班名, ...), or one for each student, with or without a column for the team: without one each student is
             a team. `received` (提出日時) is when the submission came; other columns may name a team in a download: members, student
-            numbers, `Identifier` of Moodle's worksheet, `ID` of Canvas's. Moodle's worksheet and Canvas's gradebook are rosters
-            as they come. A single column without a header is a list of teams.
-        tell: Gets a line for each thing that the instructor should know: names that only signs tell apart, times that cannot be read.
+            numbers, `Identifier` of Moodle's worksheet, `ID` of Canvas's. Moodle's worksheet and Canvas's gradebook can be used as rosters
+            unchanged. A single column without a header is a list of teams.
+        tell: Called with a line for each thing that the instructor should know: names that differ only in signs, times that cannot be read.
 
     Raises:
-        InputError: It cannot be read or understood, names no team, or one twice.
+        InputError: It cannot be read or understood, names no team, or names one twice.
     """
     file = Path(file).expanduser()
     try:
@@ -218,7 +218,7 @@ def read_roster(file: str | Path, tell: Callable[[str], None] = lambda line: Non
 
 
 class _Row(NamedTuple):
-    """A row of the roster: its cells as many as the header has, its line, the student's name."""
+    """A row of the roster: as many cells as the header has, its line, and the student's name."""
 
     cells: list[str]
     line: int
@@ -235,11 +235,11 @@ def _read_teams(
     students = Counter(row.student for row in rows)
     teams: dict[str, Team] = {}
     first: dict[str, _Row] = {}
-    zones: set[bool] = set()  # whether a time names its zone
+    zones: set[bool] = set()  # whether each time names its zone
     for row in rows:
         name = row.cells[column] if column is not None else row.student
         if column is None and students[name] > 1 and numbers and row.cells[numbers[0]]:
-            name = f"{name} ({row.cells[numbers[0]]})"  # two students of one name
+            name = f"{name} ({row.cells[numbers[0]]})"  # two students with one name
         if not name:
             told = "The roster {file}, line {line}: there is no team in this line, so it was skipped."
             tell(Sentence(told, file=file, line=row.line))
@@ -301,7 +301,7 @@ def _read_rows(file: Path, header: list[str], headings: list[str], body: list) -
 
 
 def name_student(headings: Sequence[str], cells: Sequence[str]) -> str:
-    """A student's name as a row tells it, in one cell or in two; "" where it tells none."""
+    """A student's name from a row, in one cell or in two; "" if it has none."""
     headings = [_heading(heading) for heading in headings]
     whole, last, first = (_find(headings, words) for words in (_STUDENT, _LAST, _FIRST))
     parts = [whole] if whole is not None else [last, first]
@@ -313,17 +313,17 @@ def _find(headings: list[str], words: frozenset[str]) -> int | None:
 
 
 def is_identity(heading: str) -> bool:
-    """Whether a column tells who a student is: by name, number or address."""
+    """Whether a column identifies a student: by name, number or address."""
     return _heading(heading) in _STUDENT | _NUMBER | _TEAM
 
 
 def is_number(heading: str) -> bool:
-    """Whether a column holds what is one student's alone: a number, a user's name, an address."""
+    """Whether a column contains something unique to a student: a number, a user name, an address."""
     return _heading(heading) in _NUMBER
 
 
 def read_numbers(team: Team, heading: str, cell: str) -> None:
-    """Adds the platform's number that a cell holds to a team."""
+    """Adds the platform's number in a cell to a team."""
     heading, cell = _heading(heading), cell.strip()
     match = _PARTICIPANT.fullmatch(fold(cell))
     if match or (heading in _PARTICIPANT_HEADINGS and cell.isdecimal()):

@@ -24,7 +24,7 @@ from pbl.grading.times import count_days_late, read_time
 
 Share = Annotated[float, Field(ge=0, le=1)]
 Points = Annotated[float, Field(ge=0, allow_inf_nan=False)]
-# The columns of grades.csv, which no mark may be called like.
+# The columns of grades.csv; no mark may have such a name.
 COLUMNS = (
     "team status accuracy accuracy_low accuracy_high macro_f1 log_loss roc_auc roc_auc_low roc_auc_high found found_low found_high"
     " false_alarms false_alarms_low false_alarms_high promise average_precision dice dice_low dice_high false_images map50 map50_low map50_high right_count right_count_low right_count_high map precision recall threshold points days_late late_points final_points level total tie_group"
@@ -79,7 +79,7 @@ class Rubric(BaseModel):
     @field_validator("deadline", mode="before")
     @classmethod
     def _read_deadline(cls, value: Any) -> Any:
-        """As the roster's times are read; pydantic would take 20261201 for seconds since 1970, and so everybody for late."""
+        """Reads it like the roster's times; pydantic would read 20261201 as seconds since 1970, and then everybody would be late."""
         if value is None or isinstance(value, datetime):
             return value
         if isinstance(value, date):
@@ -129,11 +129,11 @@ class Rubric(BaseModel):
             )
 
     def give_points(self, row: dict[str, Any], headline: str = "accuracy") -> float | None:
-        """Returns the points of a graded row, None where the rubric gives none.
+        """Returns the points of a graded row, or None if the rubric gives none.
 
         Args:
             row: The row.
-            headline: The measure that bands go by: "accuracy", of anomaly detection "roc_auc", of segmentation "dice", of detection "map50".
+            headline: The measure for the bands: "accuracy", in anomaly detection "roc_auc", in segmentation "dice", in detection "map50".
 
         Raises:
             InputError: The rubric's own function failed.
@@ -160,12 +160,12 @@ class Rubric(BaseModel):
         return max((points for least, points in self.bands if row[headline] >= least), default=0.0)
 
     def name_level(self, accuracy: float) -> str | None:
-        """Returns the word of the highest level that an accuracy, area under the ROC curve or Dice reaches, None where the rubric has none for it."""
+        """Returns the name of the highest level that an accuracy, area under the ROC curve or Dice reaches, or None if the rubric has none for it."""
         reached = [(least, word) for least, word in self.levels if accuracy >= least]
         return max(reached)[1] if reached else None
 
     def days_late(self, received: datetime | None) -> int:
-        """Returns how many days after the deadline have begun (see `pbl.grading.times`); 0 where there is no deadline or no time.
+        """Returns how many days after the deadline have begun (see `pbl.grading.times`); 0 if there is no deadline or no time.
 
         Raises:
             InputError: The time has a zone and the deadline has none.
@@ -181,15 +181,15 @@ class Rubric(BaseModel):
             ) from None
 
     def add_up(self, team: str, points: float | None, marks: dict[str, str]) -> float | None:
-        """Returns the final grade: points and marks, each as often as `total` says; None where one of them is not there yet.
+        """Returns the final grade: points and marks, each multiplied by its weight in `total`; None if one of them is still missing.
 
         Args:
-            team: For the error's sentence.
-            points: What the submission got, less what it lost by being late.
+            team: The team's name, for the error message.
+            points: The points of the submission, minus the deduction for lateness.
             marks: What a person filled in.
 
         Raises:
-            InputError: A mark that counts is no number.
+            InputError: A mark that counts is not a number.
         """
         if not self.total:
             return None

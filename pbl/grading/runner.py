@@ -1,6 +1,6 @@
-"""The submissions of a class run: one locked process for each, and how each of them ended kept in the ledger.
+"""Runs the submissions of a class: one locked process for each, and how each of them ended is recorded in the ledger.
 
-Before any team is touched, the isolation is tried, and a submission that is known to be good is graded.
+Before any team's submission runs, the isolation is tested, and a known-good submission is graded.
 """
 
 import contextlib
@@ -35,13 +35,13 @@ from pbl.grading.sandbox import FULL, LAYERS, MEBIBYTE, NOBODY, Limits
 from pbl.grading.workers import ServerEnded, Workers, read_verdict
 from pbl.storage.writing import check_room, is_full, replacing, timestamp
 
-MOST_PIXEL_FILES = 4  # shapes that are kept decoded
+MOST_PIXEL_FILES = 4  # shapes for which decoded images are kept
 MOST_RESTARTS = 20
 CANARY_DIFFERENCE = 1e-4
 
 
 def _grader_version() -> str:
-    """SHA-256 of all that decides what comes out for a submission."""
+    """SHA-256 of everything that decides a submission's result."""
     package = Path(__file__).resolve().parent.parent
     digest = hashlib.sha256()
     for file in sorted([*package.glob("grading/*.py"), *package.glob("models/*.py"), package / "data" / "images.py"]):
@@ -54,23 +54,23 @@ def _grader_version() -> str:
 
 @dataclass
 class _Item:
-    """A submission on its way."""
+    """A submission that is being processed."""
 
     submission: Submission
-    files: dict[str, str]  # the team's name of each file: SHA-256
+    files: dict[str, str]  # by the team's name of each file: its SHA-256
     key: str
     task: str = "classification"
     sizes: Sequence[tuple[int, int]] | None = None
     owns_builder: bool = False
-    builder: str = ""  # SHA-256 of the team's own program, as far as there is one
+    builder: str = ""  # SHA-256 of the team's own program, if there is one
     used: dict[str, Any] = field(default_factory=dict)
 
     def renew(self) -> "_Item":
-        """Returns it as it was before anything was done with it."""
+        """Returns it as it was before any processing."""
         return replace(self, owns_builder=False, builder="", used={})
 
     def add_use(self, event: dict[str, Any]) -> None:
-        """Adds what a process took."""
+        """Adds the time and memory that a process used."""
         self.used = {
             "seconds": round(self.used.get("seconds", 0) + event["seconds"], 3),
             "processor_seconds": round(self.used.get("processor_seconds", 0) + event["processor_seconds"], 3),
@@ -95,11 +95,11 @@ class Runner:
 
     Args:
         hidden: The hidden set.
-        ledger: Which submissions were graded before; it gets how each ends.
-        source: The submissions, as for `pbl.grading.grade`; `out`, `labels`, `limits`, `rubric`, `jobs` and `tell` are its too.
-        left_out: Files and folders of the instructor's own, which are no submissions where they lie among them.
-        scratch: An empty folder for what is needed meanwhile.
-        missing_layers: What `find_layers` says of this machine.
+        ledger: Which submissions were graded before; how each ends is added to it.
+        source: The submissions, as for `pbl.grading.grade`; `out`, `labels`, `limits`, `rubric`, `jobs` and `tell` are the same as there too.
+        left_out: The instructor's own files and folders, which are not submissions even if they are among them.
+        scratch: An empty folder for temporary files.
+        missing_layers: What `find_layers` returns for this machine.
     """
 
     hidden: Hidden
@@ -123,7 +123,7 @@ class Runner:
         self.secret = self._secret()
         self.version = _grader_version()
         self.count = 0
-        self.is_last = False  # whether the last round has begun, one after the other
+        self.is_last = False  # whether the last round has begun, in which submissions run one after the other
         self.given_up: dict[str, str] = {}
         self.workers: Workers | None = None
 
@@ -133,7 +133,7 @@ class Runner:
 
     @property
     def isolation(self) -> str:
-        """ "full" where all of `FULL` are in force, else "limits"."""
+        """ "full" if all of `FULL` are in force, otherwise "limits"."""
         return "full" if set(FULL) <= set(self.layers) else "limits"
 
     def _secret(self) -> bytes:
@@ -150,14 +150,14 @@ class Runner:
         owner = NOBODY if "other_user" in self.layers else None
         return make_folder(self.scratch / f"job-{self.count}", job, owner)
 
-    # --- all of it
+    # --- the whole grading
 
     def run(self, roster: Roster | None, again: Sequence[str]) -> None:
-        """Grades what is new, as far as it can be without labels: results, ledger and record go into `work`.
+        """Grades what is new, as far as possible without labels: results, ledger and record are written into `work`.
 
         Args:
-            roster: The expected teams; None: those that handed something in.
-            again: Teams that are graded again though nothing has changed.
+            roster: The expected teams; with None, those that handed something in.
+            again: Teams that are graded again although nothing has changed.
 
         Raises:
             InputError: There is nothing to grade, or this machine cannot grade.
@@ -196,7 +196,7 @@ class Runner:
                 self.workers.stop()
 
     def _find_sources(self, roster: Roster | None) -> list[Source]:
-        """What was handed in; a platform's archive is taken apart in a locked process first."""
+        """The submitted files by source; a platform's archive is first unpacked in a locked process."""
         source = self.source
         if source.is_dir():
             files = intake.list_files(source, self.left_out)
@@ -206,7 +206,7 @@ class Runner:
         return intake.find_sources([File(source.name, source)], roster)
 
     def _name_inside(self, source: Source) -> str:
-        """The team's name inside a submission, read in a locked process; "" where there is none. Kept in the ledger by content."""
+        """The team's name inside a submission, read in a locked process; "" if there is none. Stored in the ledger by content."""
         roles = {intake.role_of(file.name): file for file in source.files if file.path is not None}
         file = roles.get(intake.DESCRIPTION) or roles.get(intake.ARCHIVE)
         if file is None:
@@ -257,7 +257,7 @@ class Runner:
             ) from None
 
     def _identify(self, submission: Submission, is_again: bool) -> _Item:
-        """Hashes a team's files, and so knows whether they were graded before."""
+        """Hashes a team's files, and finds out whether they were graded before."""
         files: dict[str, str] = {}
         try:
             for file in submission.files:
@@ -276,7 +276,7 @@ class Runner:
         return _Item(submission, files, key, self.hidden.task, self.hidden.sizes)
 
     def _write_record(self, items: list[_Item]) -> None:
-        """Writes what scoring needs; where nothing was run this time, what was in force stays as it was told before."""
+        """Writes what scoring needs; if nothing was run this time, the isolation is recorded as before."""
         in_force = {
             "isolation": self.isolation,
             "layers": self.layers,
@@ -305,7 +305,7 @@ class Runner:
     # --- the server, and whether it works
 
     def _ready(self) -> None:
-        """Starts the server, tries its walls, and grades a submission that is known to be good."""
+        """Starts the server, tests its isolation, and grades a known-good submission."""
         if self.workers is not None:
             return
         _check_room(self.scratch, self.limits, self.jobs)
@@ -334,13 +334,13 @@ class Runner:
         self.workers.start()
         self.workers.wait_until_ready()
         self.versions = self.workers.versions
-        # What could not be put in force once is not tried again.
+        # A layer that could not be put in force once is not tried again.
         self.missing_layers = {**self.workers.missing_layers, **self.given_up}
         self.workers.layers = self.layers
         self._check_places()
 
     def _check_places(self) -> None:
-        """What a submission must not see must not lie where its Python is read from."""
+        """Checks that what a submission must not see is not in a folder from which its Python is read."""
         secret = {
             Sentence("the hidden set"): self.hidden.path,
             "--out": self.out,
@@ -357,7 +357,7 @@ class Runner:
                 )
 
     def _try_walls(self) -> None:
-        """Sees that what was asked for is refused; a layer beyond the four that cannot be put in force is reported as missing."""
+        """Checks that forbidden actions are refused; a layer beyond the four that cannot be put in force is reported as missing."""
         secret = self.scratch / "secret" / "labels"
         secret.parent.mkdir(mode=0o700, exist_ok=True)
         secret.write_text("secret", encoding="utf-8")
@@ -391,7 +391,7 @@ class Runner:
             )
 
     def _make_canary(self) -> tuple[_Item, np.ndarray]:
-        """A submission that is known to be good, and what must come out for its first images."""
+        """A known-good submission, and the expected result for its first images."""
         item = _Item(Submission("canary"), {}, "canary")
         job = {"class_names": self.hidden.class_names}
         if self.hidden.sizes is not None:
@@ -451,7 +451,7 @@ class Runner:
     # --- the class
 
     def _known(self, item: _Item) -> dict[str, Any] | None:
-        """How this very submission ended before, where that still holds."""
+        """How this same submission ended before, if that is still valid."""
         event = self.ledger.outcome(item.key)
         if event is None:
             return None
@@ -466,7 +466,7 @@ class Runner:
             self.ledger.add("again", key=item.key, team=item.submission.team, time=timestamp())
             return None
         if event["reason"] == "builder_unlisted" and event.get("builder") in listed:
-            return None  # it has been read and listed since
+            return None  # the builder has been read and listed since then
         if event["owns_builder"] and event.get("builder") not in listed:
             return None
         return event
@@ -481,8 +481,8 @@ class Runner:
             return False
 
     def _work(self, waiting: list[_Item]) -> None:
-        """Grades all. Last and alone, so that they harm nobody and nobody harms them, come those during which an earlier grader
-        was stopped, those that were too slow beside others, and those at which the grader failed."""
+        """Grades all. These come last, one at a time, so that they disturb no others and are not disturbed: submissions during which an earlier grader
+        was stopped, those that were too slow next to others, and those at which the grader failed."""
         queue = [item for item in waiting if not self.ledger.starts(item.key)]
         suspects = [item for item in waiting if self.ledger.starts(item.key)]
         total, done, restarts, jobs = len(waiting), 0, 0, self.jobs
@@ -511,7 +511,7 @@ class Runner:
                     restarts += 1
                     if restarts > MOST_RESTARTS:
                         raise
-                    # Whoever was at work may have done it.
+                    # Any submission that was running may have caused it.
                     suspects += [
                         at_work.renew() for at_work in (item, *(entry[0] for entry in active.values())) if at_work
                     ]
@@ -530,7 +530,7 @@ class Runner:
                 done += 1
                 self.tell(f"{done}/{total} {item.submission.team}: {self._save(item, ended)}")
         except (KeyboardInterrupt, InputError, OSError):
-            # The instructor's, or a full disk's: no fault of those at work.
+            # Caused by the instructor or a full disk, not by the running submissions.
             for at_work in (item, *(entry[0] for entry in active.values())):
                 if at_work is not None:
                     with contextlib.suppress(InputError):
@@ -538,14 +538,14 @@ class Runner:
             raise
 
     def _advance(self, item: _Item, steps: Generator, event: dict[str, Any] | None, active: dict) -> Outcome | None:
-        """Lets a submission go on until it waits for a job; returns how it ended, or None."""
+        """Continues a submission until it waits for a job; returns how it ended, or None."""
         try:
             job = steps.send(event)
         except StopIteration as stop:
             return stop.value
         except (InputError, ServerEnded):
             raise
-        except Exception as error:  # a fault of ours, told as one; no submission may stop the others
+        except Exception as error:  # a fault of the grader, reported as one; no submission may stop the others
             if is_full(error):
                 raise
             file = self.out / "logs" / f"{safe_name(item.submission.team)}.grader.txt"
@@ -558,7 +558,7 @@ class Runner:
         return self.workers.begin(job.function, job.folder, self.limits, **job.options)
 
     def _steps(self, item: _Item) -> Generator[_Job, dict[str, Any], Outcome]:
-        """One submission from its files to an array: yields jobs, gets how they ended, returns how the submission ended."""
+        """One submission from its files to an array: yields jobs, receives how they ended, returns how the submission ended."""
         wanted, builders, cold, folder = self.usual, [], False, None
         for _ in range(6):
             if folder is not None:
@@ -568,7 +568,7 @@ class Runner:
                 yield preparing
                 if not self._take_pixels(*wanted, preparing):
                     return Outcome("grader", folder=preparing.folder)
-            # Masks and boxes are found by their images' ids, which tell nothing by their order.
+            # Masks and boxes are found by their images' ids, whose order reveals nothing.
             order = self._order(item.key) if item.sizes is None else np.arange(len(self.hidden.ids))
             try:
                 folder = self._put_together(item, wanted, builders, order)
@@ -600,7 +600,7 @@ class Runner:
                     self.usual = wanted
                 continue
             if left.reason == "builder_unlisted" and not builders:
-                # Said by our own program before anything of the team's was run, so the hash is the file's.
+                # Reported by our own program before the team's code was run, so the hash is that of the file.
                 item.builder = str(left.fields.get("sha", ""))
                 if item.builder in self.rubric.builders:
                     if self.isolation != "full":
@@ -613,7 +613,7 @@ class Runner:
                 result[order] = left.result
             if wanted is not None:
                 self.usual = wanted
-            # A program of the team's own could say anything, so its words go no further.
+            # A team's own program could say anything, so its words are not passed on.
             fields = {} if item.owns_builder else left.fields
             return Outcome(left.reason, fields, left.facts, result, folder)
         return Outcome("no_result", folder=folder)
@@ -654,7 +654,7 @@ class Runner:
         return _Job("prepare", folder, {"locked": False})
 
     def _take_pixels(self, shape: tuple[int, int, int], fit: str, job: _Job) -> bool:
-        """Keeps what `prepare` wrote, where it is whole."""
+        """Keeps what `prepare` wrote, if it is complete."""
         made = job.folder / OUTPUT / PIXELS
         if not made.is_file() or made.stat().st_size != len(self.hidden.ids) * int(np.prod(shape)):
             return False
@@ -665,9 +665,9 @@ class Runner:
         return True
 
     def _save(self, item: _Item, ended: Outcome) -> str:
-        """Puts how a submission ended on the disk; returns its status."""
+        """Writes how a submission ended to the disk; returns its status."""
         if status_of(ended.reason) == "crashed" and shutil.disk_usage(self.scratch).free < 256 * MEBIBYTE:
-            # The machine is full: no fault of the team's.
+            # The machine is full: not the team's fault.
             ended = Outcome("grader", facts=ended.facts, folder=ended.folder)
         if ended.folder is not None:
             self._keep_log(ended.folder, safe_name(item.submission.team))
@@ -701,7 +701,7 @@ def _read_log(folder: Path) -> str:
 
 
 def _check_room(scratch: Path, limits: Limits, jobs: int) -> None:
-    """Raises InputError where the machine has too little disk or memory to be fair to everybody."""
+    """Raises InputError if the machine has too little disk or memory to be fair to everybody."""
     check_room(scratch.parent, (limits.disk * jobs + 512) * MEBIBYTE)
     with contextlib.suppress(OSError, ValueError, IndexError):
         told = dict(line.split(":", 1) for line in Path("/proc/meminfo").read_text(encoding="ascii").splitlines())

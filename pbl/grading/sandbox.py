@@ -1,8 +1,8 @@
-"""A process locked up by the kernel, on Linux: Landlock, a seccomp filter, resource limits. Nothing but Python is needed.
+"""A process locked down by the kernel, on Linux: Landlock, a seccomp filter, resource limits. Only Python is needed.
 
-| layer             | what it takes away                                                             |
+| layer             | what it removes                                                             |
 |-------------------|--------------------------------------------------------------------------------|
-| no_new_privileges | set-user-id programs give nothing any more                                     |
+| no_new_privileges | set-user-id programs give no more rights                                       |
 | limits            | CPU seconds, size of a file, open files, data memory (the backstop of a watch)  |
 | no_capabilities   | what root may do more than others                                              |
 | other_user        | becomes the user nobody, where root grades and nobody can reach Python          |
@@ -10,7 +10,7 @@
 | landlock          | every file but those named; TCP; signals to others                             |
 | seccomp           | every system call but those that reading, computing and threads need           |
 
-A process and its later children are bound for ever. `find_layers` tells what a machine offers, `lock_down` puts it in force.
+The restrictions hold for a process and its later children until they end. `find_layers` shows what a machine offers, `lock_down` puts it in force.
 
 Sources: Linux `Documentation/userspace-api/landlock.rst` and `seccomp_filter.rst`; numbers from `asm/unistd_64.h` (x86_64) and
 `asm-generic/unistd.h` (aarch64, not run).
@@ -35,27 +35,27 @@ except ImportError:  # Windows
 
 MEBIBYTE = 2**20
 
-# Without one of these four a submission could reach what is not its own.
+# Without any one of these four, a submission could reach what does not belong to it.
 FULL = ("no_new_privileges", "limits", "landlock", "seccomp")
 LAYERS = ("no_new_privileges", "limits", "no_capabilities", "other_user", "no_network", "landlock", "seccomp")
 NOBODY = 65534
-MOST_STRETCH = 10  # times a limit of seconds, by the clock, where the machine is busy
+MOST_STRETCH = 10  # longest clock time, in multiples of the limit of seconds, if the machine is busy
 
 
 @dataclass(frozen=True)
 class Limits:
-    """What one submission may use. VGG-16 and VGG-19 of 224 pixels took 2,164 and 2,185 MiB, and of file 513 and 533 MiB.
+    """What one submission may use. VGG-16 and VGG-19 with 224 pixels used 2,164 and 2,185 MiB of memory, and files of 513 and 533 MiB.
 
     Attributes:
-        seconds: Time of each of its processes: of a process that waits, of the clock; of one that computes, those that it had a
-            processor, so that a busy machine takes nothing from it. Ten times as many by the clock are the end of any.
-        processor_seconds: CPU time, of all threads together; `seconds` times the cores unless given.
-        memory: MiB of resident memory, beyond what TensorFlow itself takes.
-        file: MiB of each file that is handed in, and of each that the process writes.
-        disk: MiB of all that it writes.
-        files: Count of files that it writes.
+        seconds: Time of each of its processes: clock time for a process that waits; for one that computes, the time in which it had a
+            processor, so that a busy machine takes nothing from it. Ten times this limit in clock time ends any process.
+        processor_seconds: CPU time of all threads together; by default `seconds` times the cores.
+        memory: MiB of resident memory, beyond what TensorFlow itself needs.
+        file: MiB of each submitted file, and of each that the process writes.
+        disk: MiB of everything that it writes.
+        files: Number of files that it writes.
         printed: KiB that it prints.
-        threads: Count of threads, in addition to four for each core.
+        threads: Number of threads, in addition to four for each core.
         side: Longest side of the images that a model may ask for, in pixels.
         parameters: Millions of weights of a model.
     """
@@ -77,7 +77,7 @@ class Limits:
         return max(1, round(self.processor_seconds or self.seconds * (os.cpu_count() or 1)))
 
     def as_json(self) -> dict[str, Any]:
-        """The limits as they are handed to the processes that keep them."""
+        """The limits in the form that is given to the processes that enforce them."""
         return asdict(self)
 
 
@@ -97,7 +97,7 @@ def find_layers() -> dict[str, str]:
     """Finds out which layers this machine offers; `pbl.grading.server` then tries them.
 
     Returns:
-        For each of `LAYERS` an empty string, or the reason why it is not to be had.
+        For each of `LAYERS` an empty string, or the reason why it is not available.
     """
     if not sys.platform.startswith("linux"):
         return dict.fromkeys(LAYERS, "this system has none")
@@ -121,7 +121,7 @@ def find_layers() -> dict[str, str]:
 def python_paths() -> list[Path]:
     """What a process of this Python reads while it computes: the interpreter, its packages, libraries, this package."""
     paths = [sys.prefix, sys.base_prefix, sys.exec_prefix, *filter(None, sys.path), "/usr", "/lib", "/lib64"]
-    # The folder that holds this package may hold anything else too; it is no place to read from as a whole.
+    # The folder that contains this package may contain anything else too, so it must not be readable as a whole.
     package = Path(__file__).resolve().parent.parent
     found = {Path(path).resolve() for path in paths if Path(path).exists()} - {package.parent}
     return sorted(path for path in {*found, package} if not any(other in path.parents for other in found))
@@ -134,31 +134,31 @@ SYSTEM_FILES = (
 
 
 def _is_reachable(path: Path) -> bool:
-    """Whether everybody may pass through to a file or folder, and read it."""
+    """Whether every user may reach a file or folder, and read it."""
     with contextlib.suppress(OSError):
         return all(parent.stat().st_mode & 0o001 for parent in path.parents) and bool(path.stat().st_mode & 0o004)
     return False
 
 
-# --- Putting it in force
+# --- Putting layers in force
 
 
 def lock_down(
     layers: Sequence[str], readable: Iterable[str | Path], writable: Iterable[str | Path], limits: Limits, parent: int
 ) -> None:
-    """Locks this process up; of a process with one thread only, and before it opens anything untrusted.
+    """Locks this process down. It must have only one thread, and must not have opened anything untrusted.
 
     Args:
         layers: Which of `LAYERS`.
         readable: Files and folders that may be read, in addition to what Python and TensorFlow need.
         writable: Folders in which files may be made, read and removed.
-        limits: What may be used.
-        parent: Process id of the parent; where it has ended the process ends too.
+        limits: What the process may use.
+        parent: Process id of the parent; when it has ended, this process ends too.
 
     Raises:
         LockFailed: A layer could not be put in force.
     """
-    # Where memory runs out the system is to end this process, and not the grader.
+    # If memory runs out, the system must end this process, not the grader.
     with contextlib.suppress(OSError):
         Path("/proc/self/oom_score_adj").write_text("1000")
     steps = {
@@ -171,7 +171,7 @@ def lock_down(
         "seccomp": _filter_calls,
     }
     for layer, put_in_force in steps.items():
-        if layer == "limits":  # a change of user has undone it
+        if layer == "limits":  # a change of user has undone the order to end with the parent
             end_with(parent)
         if layer in layers:
             try:
@@ -181,7 +181,7 @@ def lock_down(
 
 
 def end_with(parent: int) -> None:
-    """Lets the system kill this process when its parent has ended, by whatever cause."""
+    """Lets the system kill this process when its parent has ended, for any reason."""
     _call("prctl", _PR_SET_PDEATHSIG, signal.SIGKILL, 0, 0, 0)
     if os.getppid() != parent:
         os._exit(1)
@@ -201,9 +201,9 @@ def _set_limits(limits: Limits, is_nobody: bool) -> None:
         (resource.RLIMIT_NOFILE, 256),
         (resource.RLIMIT_CORE, 0),
         (resource.RLIMIT_MEMLOCK, 0),
-        # A backstop: near it TensorFlow dies in many ways. The watch on resident memory is the verdict.
+        # A second limit: near it TensorFlow dies in many ways. The watch on resident memory decides.
         (resource.RLIMIT_DATA, data + 2 * limits.memory * MEBIBYTE),
-        # Counts all threads of a user, so only that of nobody says something.
+        # It counts all threads of a user, so it is meaningful only for the user nobody.
         *([(resource.RLIMIT_NPROC, 4096)] if is_nobody else []),
     ):
         hard = resource.getrlimit(name)[1]
@@ -212,7 +212,7 @@ def _set_limits(limits: Limits, is_nobody: bool) -> None:
 
 
 def _read_status(name: str) -> str:
-    """What the system says of this process; "" where it does not."""
+    """A line of this process's status from the system; "" if there is none."""
     lines = Path("/proc/self/status").read_text(encoding="ascii").splitlines()
     return next((line.split()[1] for line in lines if line.startswith(f"{name}:")), "")
 
@@ -236,7 +236,7 @@ def _drop_capabilities() -> None:
     for capability in range(64):
         try:
             _call("prctl", _PR_CAPBSET_DROP, capability, 0, 0, 0)
-        except OSError:  # beyond the last that this kernel knows, or no longer ours to change
+        except OSError:  # beyond the last that this kernel knows, or we may no longer change it
             break
     header = struct.pack("=Ii", 0x20080522, 0)  # version 3, this process
     _call("capset", ctypes.create_string_buffer(header), ctypes.create_string_buffer(24))
@@ -247,7 +247,7 @@ def _drop_capabilities() -> None:
 _LANDLOCK_CREATE, _LANDLOCK_ADD, _LANDLOCK_RESTRICT = 444, 445, 446  # on every architecture
 _WRITE_FILE, _READ_FILE, _READ_DIR, _REMOVE_DIR, _REMOVE_FILE = 1 << 1, 1 << 2, 1 << 3, 1 << 4, 1 << 5
 _MAKE_DIR, _MAKE_REG, _TRUNCATE = 1 << 7, 1 << 8, 1 << 14
-# How many rights over files each version of Landlock knows, from the first: all of them are taken away.
+# How many file rights each version of Landlock knows, from the first version: all of them are removed.
 _RIGHTS_OF_VERSION = (13, 14, 15, 15, 16)
 
 
@@ -289,7 +289,7 @@ def _restrict_files(readable: Iterable[str | Path], writable: Iterable[str | Pat
 
 # --- seccomp
 
-# name: number on x86_64, number on aarch64 (None: it has no such call).
+# name: number on x86_64, number on aarch64 (None: there is no such call).
 _ALLOWED = {
     # files, as far as Landlock lets them
     "read": (0, 63), "write": (1, 64), "open": (2, None), "close": (3, 57), "stat": (4, None), "fstat": (5, 80), "lstat": (6, None),
@@ -318,14 +318,14 @@ _ALLOWED = {
     "clock_getres": (229, 114), "clock_nanosleep": (230, 115), "exit_group": (231, 94), "set_robust_list": (273, 99),
     "getcpu": (309, 168), "getrandom": (318, 278), "rseq": (334, 293),
 }  # fmt: skip
-# Allowed where an argument is one of a few; `own`: where it is this process.
+# Allowed if an argument is one of a few; `own`: if it is this process.
 _CLONE, _IOCTL, _FCNTL, _PRCTL, _PRLIMIT = (56, 220), (16, 29), (72, 25), (157, 167), (302, 261)
 _KILL, _TGKILL = (62, 129), (234, 131)
 _IOCTLS = (0x5401, 0x5413, 0x541B, 0x5450, 0x5451)  # is it a terminal, how large, bytes to read, close on exec
-# Copies, flags, locks; not whom a file's signals go to (8, 10, 15), nor the size of a pipe (1031).
+# Copies, flags, locks; not the receiver of a file's signals (8, 10, 15), nor the size of a pipe (1031).
 _FCNTLS = (0, 1, 2, 3, 4, 5, 6, 7, 36, 37, 38, 1030)
 _PRCTLS = (3, 15, 16, 21, 0x53564D41)  # dumpable?, name of a thread, seccomp?, name of memory
-# What C libraries try first and do without.
+# Calls that C libraries try first but do not need.
 _NOT_THERE = ((435, 435), (437, 437))  # clone3, openat2
 _LAST_KNOWN = 449
 
@@ -341,7 +341,7 @@ def _has_seccomp() -> bool:
     number = {"x86_64": 317, "aarch64": 277}[platform.machine()]
     action = ctypes.c_uint32(_ERROR)
     try:
-        return _call("syscall", number, 2, 0, ctypes.byref(action)) == 0  # is the action there?
+        return _call("syscall", number, 2, 0, ctypes.byref(action)) == 0  # does the kernel have the action?
     except OSError:
         return False
 
@@ -356,17 +356,17 @@ def _filter_calls() -> None:
     not_there = step(_RETURN, _ERROR | _ENOSYS)
 
     def only(number: tuple[int | None, int], argument: int, values: Sequence[int]) -> bytes:
-        """Allowed where the lower half of an argument is one of the values, and its upper half empty."""
+        """Allows a call if the lower half of an argument is one of the values, and its upper half is 0."""
         tests = b"".join(step(_EQUAL, value, len(values) - at) for at, value in enumerate(values))
         body = step(_LOAD, 20 + 8 * argument) + step(_EQUAL, 0, 1, 0) + refuse
         body += step(_LOAD, 16 + 8 * argument) + tests + refuse + allow
         return step(_EQUAL, number[which], 0, len(body) // 8) + body
 
     program = step(_LOAD, 4) + step(_EQUAL, architecture, 1, 0) + step(_RETURN, _KILL_PROCESS) + step(_LOAD, 0)
-    if which == 0:  # the x32 variant of every call
+    if which == 0:  # the x32 variants of all calls
         program += step(_ABOVE, 0x40000000, 0, 1) + refuse
     program += step(_ABOVE, _LAST_KNOWN + 1, 0, 1) + not_there
-    # The commonest first.
+    # The most frequent calls come first.
     for numbers in sorted(
         _ALLOWED.values(), key=lambda numbers: numbers not in (_ALLOWED["futex"], _ALLOWED["pread64"])
     ):
@@ -374,7 +374,7 @@ def _filter_calls() -> None:
             program += step(_EQUAL, numbers[which], 0, 1) + allow
     for numbers in _NOT_THERE:
         program += step(_EQUAL, numbers[which], 0, 1) + not_there
-    # A new thread (0x10000), in no new namespace; nothing that could be a process.
+    # A new thread (0x10000), without a new namespace; nothing that could be a process.
     threads = step(_LOAD, 16) + step(_AND, 0x10000 | 0x7E020080) + step(_EQUAL, 0x10000, 0, 1) + allow + refuse
     program += step(_EQUAL, _CLONE[which], 0, len(threads) // 8) + threads
     program += only(_IOCTL, 1, _IOCTLS) + only(_FCNTL, 1, _FCNTLS) + only(_PRCTL, 0, _PRCTLS) + only(_PRLIMIT, 0, (0,))

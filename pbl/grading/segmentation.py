@@ -1,4 +1,4 @@
-"""What masks that were handed in are worth: Dice as the mean over images or patients, and where a class is marked that is not there."""
+"""How good submitted masks are: Dice as the mean over images or patients, and how often a class is marked that is not there."""
 
 from collections.abc import Sequence
 
@@ -7,21 +7,21 @@ import numpy as np
 from pbl.evaluation.segmentation import Overlap, average, average_classes, count_overlap, share_out
 from pbl.grading.judge import Scored
 
-# What is told of a team: the mean Dice of the classes with its 95% interval; of the images that lack a class, the share in which one that
-# they lack is marked; and each class for itself.
+# What is reported for a team: the mean Dice of the classes with its 95% interval; among the images that lack a class, the share in which one that
+# they lack is marked; and each class separately.
 MEASURES = ("dice", "dice_interval", "false_images", "classes")
-MOST_COMPARED = 2**21  # pixels by which two teams are compared
+MOST_COMPARED = 2**21  # pixels on which two teams are compared
 
 
 def split_masks(result: np.ndarray, sizes: Sequence[tuple[int, int]]) -> list[np.ndarray]:
-    """Takes the masks of all images apart.
+    """Splits the masks of all images by image.
 
     Args:
-        result: `uint8 [pixels]`, as `pbl.grading.mask_files.read_masks` gives it.
+        result: `uint8 [pixels]`, as `pbl.grading.mask_files.read_masks` returns it.
         sizes: Height and width of each image.
 
     Returns:
-        Of each image `uint8 [height, width]`.
+        For each image `uint8 [height, width]`.
     """
     ends = np.cumsum([height * width for height, width in sizes])
     return [part.reshape(size) for part, size in zip(np.split(result, ends[:-1]), sizes, strict=True)]
@@ -36,14 +36,14 @@ def score_masks(
     """Scores one submission.
 
     Args:
-        masks, truth: Of each image `uint8 [height, width]`, classes from 0, which is the background.
+        masks, truth: For each image `uint8 [height, width]`, classes from 0, which is the background.
         class_names: The background's name first.
-        groups: A word for each image, such as its patient: then each group counts once.
+        groups: A group name for each image, such as its patient: then each group counts once.
 
     Returns:
-        Of `metrics`, `dice` is the mean over the classes that an image has of the mean over the images that have it; `false_images` is
-        None where no image lacks a class; `classes` holds for each class but the background `name`, `dice`, `low` and `high` (as
-        `pbl.evaluation.segmentation.average` gives them), `images` that have it, `empty_images` that have it not, and of these
+        In `metrics`, `dice` is the mean, over the classes that some image has, of the mean over the images that have the class; `false_images` is
+        None if no image lacks a class; `classes` has for each class except the background `name`, `dice`, `low` and `high` (as
+        `pbl.evaluation.segmentation.average` returns them), `images` that have it, `empty_images` that do not have it, and among these
         `false_images`. `scores` has a row for each image or group.
     """
     counted = [count_overlap(true[None], mask[None], len(class_names)) for true, mask in zip(truth, masks, strict=True)]
@@ -70,7 +70,7 @@ def score_masks(
 
 
 def list_pixels(masks: Sequence[np.ndarray]) -> np.ndarray:
-    """`uint8 [pixels]`: of all images one pixel in so many that they are no more than `MOST_COMPARED`."""
+    """`uint8 [pixels]`: every k-th pixel of all images, with k such that there are at most `MOST_COMPARED`."""
     step, left, parts = -(-sum(mask.size for mask in masks) // MOST_COMPARED), 0, []
     for mask in masks:
         parts.append(mask.ravel()[left::step])
@@ -79,7 +79,7 @@ def list_pixels(masks: Sequence[np.ndarray]) -> np.ndarray:
 
 
 def find_mask_flags(scored: Scored, masks: Sequence[np.ndarray], ceiling: float) -> list[str]:
-    """The flags that one submission's own masks raise."""
+    """The flags that one submission's own masks cause."""
     flags, last = [], {mask.shape: mask for mask in masks}
     if not any(mask.any() for mask in masks):
         flags.append("all_background")
@@ -91,7 +91,7 @@ def find_mask_flags(scored: Scored, masks: Sequence[np.ndarray], ceiling: float)
 
 
 def are_dice_tied(one: Scored, other: Scored, labels: np.ndarray) -> bool:
-    """Whether these images cannot tell two submissions apart: the 95% interval of the difference of their mean Dice, paired over the
-    images or groups (`average_classes` of the differences), holds 0."""
+    """Whether these images cannot distinguish two submissions: the 95% interval of the difference of their mean Dice, paired over the
+    images or groups (`average_classes` of the differences), contains 0."""
     mean = average_classes(one.scores - other.scores)
     return mean.low <= 0 <= mean.high

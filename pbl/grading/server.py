@@ -1,11 +1,11 @@
 """The fork server: a process that has imported TensorFlow, run no operation, and seen no submission.
 
-For each job it forks a child, which locks itself up and then works; the server watches its time, memory, threads, output and
-disk, kills it where it goes beyond, and tells the grader how it ended. A fork takes milliseconds, a process of its own 6 to
-11 seconds. TensorFlow may be forked as long as it has run nothing (tensorflow issue 5448); a child that is stuck before it is
+For each job it forks a child, which locks itself down and then works. The server watches its time, memory, threads, output and
+disk, kills it if it exceeds a limit, and tells the grader how it ended. A fork takes milliseconds, a separate process 6 to
+11 seconds. TensorFlow may be forked as long as it has run nothing (tensorflow issue 5448); a child that hangs before it is
 locked is tried again in a cold process.
 
-The server holds no labels. It speaks with the grader alone, one JSON object a line, through its standard input and output.
+The server has no labels. It communicates with the grader alone, one JSON object on each line, through its standard input and output.
 """
 
 import contextlib
@@ -36,16 +36,16 @@ from pbl.grading.sandbox import (
 
 POLL_SECONDS = 0.02
 TIME_POLL_SECONDS = 0.5
-# A child that has had so large a part of a processor computes; what it did not get of the processor is not its time.
+# A child that used at least this part of a processor is computing; time without the processor is not counted.
 COMPUTES = 0.1
 DISK_POLL_SECONDS = 0.2
-# A child that is not locked by then is stuck; a cold one imports TensorFlow first.
+# A child that is not locked by then hangs; a cold one imports TensorFlow first.
 LOCK_SECONDS, COLD_SECONDS = 30.0, 180.0
 KEPT_LOG = 64 * 1024  # bytes of what a child printed
 
 
 def import_all() -> None:
-    """Imports what a locked child needs, so that no child has to; what it does not need it shall not hold either."""
+    """Imports what a locked child needs, so that no child has to; nothing else is imported."""
     import h5py  # noqa: F401
     import keras  # noqa: F401
     import tensorflow  # noqa: F401
@@ -54,15 +54,15 @@ def import_all() -> None:
 
 
 def serve() -> int:
-    """Runs the server until its standard input ends. The arguments: process id of the grader."""
+    """Runs the server until its standard input ends. Command line argument: process id of the grader."""
     end_with(int(sys.argv[1]))
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is the grader's, which then ends this
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is for the grader, which then ends this process
     commands, answers = os.dup(0), os.dup(1)
     null = os.open(os.devnull, os.O_RDONLY)
     os.dup2(null, 0)
     os.dup2(2, 1)
     warnings.filterwarnings("ignore", message=".*fork.*", category=DeprecationWarning)
-    with contextlib.suppress(OSError, AttributeError):  # orphans of a child come to us
+    with contextlib.suppress(OSError, AttributeError):  # orphans of a child become our children
         ctypes.CDLL(None, use_errno=True).prctl(36, 1, 0, 0, 0)
     import_all()
     import h5py
@@ -74,7 +74,7 @@ def serve() -> int:
         os.write(answers, json.dumps(message).encode() + b"\n")
 
     versions = {module.__name__: module.__version__ for module in (tensorflow, keras, numpy, h5py)}
-    # Of this process, since the grader's own Python may have other places to read from.
+    # From this process, since the grader's own Python may read from other folders.
     tell(
         {
             "event": "ready",
@@ -106,24 +106,24 @@ def serve() -> int:
 
 
 def run_once() -> int:
-    """Does one job in this process, which has imported everything itself. The arguments: the job, a file to report to or -1."""
+    """Does one job in this process, which has imported everything itself. Command line arguments: the job, a file to report to or -1."""
     import_all()
     job = json.loads(sys.argv[1])
     return _do(job, int(sys.argv[2]), os.getppid())
 
 
 class _Child:
-    """A process that does one job, and its watch.
+    """A process that does one job, and the watch on it.
 
     Args:
         job: `id`, `function` (a name in `pbl.grading.worker.LOCKED` or `pbl.grading.preparer.TRUSTED`), `folder`, `layers`,
-            `limits`, and `cold`: in a process of its own rather than a forked one.
+            `limits`, and `cold`: whether it runs in a separate process rather than a forked one.
     """
 
     def __init__(self, job: dict[str, Any]):
         self.job, self.limits = job, Limits(**job["limits"])
         self.folder = Path(job["folder"])
-        self.base = 0  # what a child holds before it opens anything
+        self.base = 0  # memory of a child before it opens anything
         self.peak, self.printed, self.verdict, self.is_locked = 0, 0, "", False
         self.printing, write_print = os.pipe()
         self.report, write_report = os.pipe()
@@ -131,7 +131,7 @@ class _Child:
         os.set_blocking(self.report, False)
         self.log = (self.folder / LOG).open("wb")
         self.started = self.disk_looked = self.time_looked = time.monotonic()
-        self.counted = self.processor = 0.0  # seconds of its limit that are used, and of processors
+        self.counted = self.processor = 0.0  # used seconds of its limit, and processor seconds
         me = os.getpid()
         if job["cold"]:
             os.set_inheritable(write_report, True)
@@ -153,7 +153,7 @@ class _Child:
         os.close(write_report)
 
     def look(self) -> dict[str, Any] | None:
-        """Looks at the child once; returns how it ended, or None."""
+        """Checks the child once; returns how it ended, or None."""
         self._read_report()
         self._read_print()
         pid, status, usage = os.wait4(self.pid, os.WNOHANG)
@@ -191,7 +191,7 @@ class _Child:
         return max(self.counted, (now - self.started) / MOST_STRETCH)
 
     def kill(self, verdict: str) -> None:
-        """Kills the child at once, and its group where it could make one."""
+        """Kills the child at once, and its process group if it has made one."""
         self.verdict = self.verdict or verdict
         for kill in (os.killpg, os.kill):
             with contextlib.suppress(OSError):
@@ -200,7 +200,7 @@ class _Child:
     def _read_report(self) -> None:
         with contextlib.suppress(BlockingIOError):
             told = os.read(self.report, 32)
-            if told:  # before anything of a stranger's was opened, so it is true
+            if told:  # written before a stranger's file was opened, so it is true
                 self.is_locked, self.started, self.base = True, time.monotonic(), int(told)
                 self.time_looked, self.processor = self.started, _processor_seconds(self.pid)
 
@@ -239,9 +239,9 @@ class _Child:
     def _end(self, status: int, usage: Any) -> dict[str, Any]:
         wall = time.monotonic() - self.started
         if self.job["cold"]:
-            self.process.returncode = status  # it has been waited for
+            self.process.returncode = status  # the process has already been waited for
         with contextlib.suppress(OSError):
-            os.killpg(self.pid, signal.SIGKILL)  # what it may have left behind
+            os.killpg(self.pid, signal.SIGKILL)  # processes that it may have left behind
         self._read_report()
         self._read_print()
         if self.printing is not None:
@@ -251,7 +251,7 @@ class _Child:
         number = os.WTERMSIG(status) if os.WIFSIGNALED(status) else 0
         processor = usage.ru_utime + usage.ru_stime
         verdict = self.verdict
-        # The limit counts whole ticks, the report what ran of them: 18.99 s of 20 were seen on a busy machine.
+        # The limit counts whole ticks, the report counts what was really used: 18.99 s of 20 were seen on a busy machine.
         if not verdict and number in (signal.SIGKILL, signal.SIGXCPU) and processor > 0.85 * self.limits.cpu:
             verdict = "busy"
         if not verdict and self.job["layers"] and self.printed > self.limits.printed * 1024:
@@ -291,13 +291,13 @@ def _run_child(job: dict[str, Any], printing: int, report: int, server: int) -> 
 
 
 def _do(job: dict[str, Any], report: int, parent: int) -> int:
-    """Locks this process up, and does the job."""
+    """Locks this process down, and does the job."""
     from pbl.grading import worker
 
     folder = Path(job["folder"])
     os.environ["HOME"] = os.environ["TMPDIR"] = str(folder / SCRATCH)
     function = worker.LOCKED.get(job["function"])
-    if function is None:  # the grader's own work, which needs more of this package than a stranger's file does
+    if function is None:  # the grader's own work, which needs more of this package than work with a stranger's file
         from pbl.grading import preparer
 
         function = preparer.TRUSTED[job["function"]]
@@ -315,7 +315,7 @@ def _do(job: dict[str, Any], report: int, parent: int) -> int:
 
 
 def _kill_orphans(known: set[int]) -> None:
-    """Kills and buries what a child has left behind: a process whose parent has ended comes to the server."""
+    """Kills what a child has left behind, and waits for it: a process whose parent has ended becomes the server's child."""
     me = str(os.getpid())
     for _ in range(50):
         orphans = []
@@ -333,7 +333,7 @@ def _kill_orphans(known: set[int]) -> None:
 
 
 def _resident(pid: int) -> int:
-    """Bytes of memory that a process holds."""
+    """Bytes of resident memory of a process."""
     try:
         return int(Path(f"/proc/{pid}/statm").read_text().split()[1]) * os.sysconf("SC_PAGE_SIZE")
     except (OSError, ValueError, IndexError):
@@ -341,7 +341,7 @@ def _resident(pid: int) -> int:
 
 
 def _processor_seconds(pid: int) -> float:
-    """Seconds that a process has had of processors, all threads together."""
+    """Processor seconds of a process, all threads together."""
     try:
         fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
         return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")

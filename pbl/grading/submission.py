@@ -42,13 +42,13 @@ CAN_BE_GRADED = Sentence(
 
 
 class Submitted(NamedTuple):
-    """What `submit` has written.
+    """The result of `submit`.
 
     Attributes:
         file: The file to hand in.
-        status: What the instructor will see, on any machine where the submission comes out as here.
+        status: What the instructor will see, on any machine with the same result as here.
         message: The status in a sentence.
-        remarks: What else is worth knowing before the deadline.
+        remarks: Other remarks that matter before the deadline.
     """
 
     file: Path
@@ -67,16 +67,16 @@ def submit(
 ) -> Submitted:
     """Writes a run's submission: what `python -m pbl submit` does.
 
-    It is first checked as the grader checks it, in a process of its own. What would not be graded is not written, except
-    that a builder of one's own is: the instructor must list it first.
+    It is first checked as the grader does it, in a separate process. A submission that would not be graded is not written, except
+    that one with the team's own builder is: the instructor must list the builder first.
 
     Args:
-        run: The run, or its folder. Its `experiment.py` is executed where the builder stands in it.
+        run: The run, or its folder. Its `experiment.py` is executed if the builder is in it.
         team: The team's name.
-        out: The `.zip` to write (a name without that ending becomes a folder); `TEAM.zip` unless given.
-        as_keras: Hand in the whole model as `model.keras` rather than weights; of a model of Keras's own layers.
-        predictions: A folder of hidden images without labels: hand in the classes of these images rather than a model. Of anomaly
-            detection their scores and alarms are handed in, of segmentation their masks, of detection their boxes, and nothing else can be.
+        out: The `.zip` to write (a name without that ending becomes a folder); by default `TEAM.zip`.
+        as_keras: Hand in the whole model as `model.keras` rather than weights; only for a model of Keras's own layers.
+        predictions: A folder of hidden images without labels: hand in the classes of these images rather than a model. For anomaly
+            detection their scores and alarms are handed in, for segmentation their masks, for detection their boxes, and nothing else is possible.
 
     Raises:
         InputError: The run is incomplete; the grader would not grade the submission; it cannot be written.
@@ -96,7 +96,7 @@ def submit(
         )
     if not clean(team):
         raise InputError("--team needs the team's name.")
-    team = name_team(team)  # as the roster names it, also where it is long
+    team = name_team(team)  # the same name as on the roster, even if it is long
     if as_keras and predictions is not None:
         raise InputError("Give one of --keras and --predictions.")
     target = Path(out).expanduser() if out else Path(f"{safe_name(team)}.zip")
@@ -156,13 +156,13 @@ def _tell_full_disk(error: OSError) -> InputError:
 
 
 def _tell_speed(told: judge.Outcome, run: Run) -> list[str]:
-    """What the grader's time limit means for a model: nothing where it is far off."""
+    """What the grader's time limit means for a model: nothing if it is far from the limit."""
     from pbl.models.prediction import FILLED
 
     seconds, images = told.facts.get("seconds_to_predict"), len(told.result) if told.result is not None else 0
     if not seconds or not images:
         return []
-    each = seconds / (-(-images // FILLED) * FILLED)  # the few that were tried cost a whole batch
+    each = seconds / (-(-images // FILLED) * FILLED)  # the few that were tried cost as much as a full batch
     enough = int((Limits().seconds - told.facts.get("seconds_to_open", 0.0)) / each)
     expected = run.split.get("images", {}).get("test") or 10_000
     if enough > 4 * expected:
@@ -195,7 +195,7 @@ def _write_and_check(
         ids, images, _ = _read_images(Path(predictions).expanduser(), run)
         write_predictions(made, team, class_names, ids, predict_probabilities(model, images))
         return check_submission(made, class_names, ids=ids)
-    # The submission, its copy in the check, the file taken out of that, and the fresh weights beside it.
+    # The submission, its copy in the check, the file extracted from that, and the new weights next to it.
     check_room(made.parent.parent, 4 * size_of(model))
     fixtures = _make_fixtures(run, remarks)
     write_submission(
@@ -265,7 +265,7 @@ def _write_and_check_boxes(
     threshold, boxes = read_threshold(run.path), []
     for rows, size in zip(predict_outputs(load_model(run), images), sizes, strict=True):
         own = unfit_boxes(rows[np.argsort(-rows[:, 5], kind="stable")], size, fit, images.shape[1:3])
-        boxes.append(own[measure_areas(own) > 0])  # some lie in the borders of `pad` alone
+        boxes.append(own[measure_areas(own) > 0])  # some are entirely in the borders of `pad`
     if threshold is None:
         threshold = UNKNOWN
         told = "Validation chose no threshold, because no box was right there: {threshold} is handed in. See: python -m pbl evaluate {run}."
@@ -278,7 +278,7 @@ def _write_and_check_boxes(
 
 
 def _tell_crop(fit: str, sizes: Sequence[tuple[int, int]], shape: tuple[int, int]) -> list[str]:
-    """What a network loses that sees the middle of some images alone."""
+    """What a network loses if it sees only the middle of some images."""
     if fit != "crop" or not any(_is_cut_off(size, shape) for size in sizes):
         return []
     return [
@@ -289,14 +289,14 @@ def _tell_crop(fit: str, sizes: Sequence[tuple[int, int]], shape: tuple[int, int
 
 
 def _is_cut_off(size: tuple[int, int], shape: tuple[int, int]) -> bool:
-    """Whether an image of that size loses more than a pixel at a border where it is cropped to that shape."""
+    """Whether an image of that size loses more than a pixel at a border if it is cropped to that shape."""
     (height, width), (own_height, own_width) = size, shape
     scale = max(own_height / height, own_width / width)
     return height * scale > own_height + 2 or width * scale > own_width + 2
 
 
 def _read_images(folder: Path, run: Run) -> tuple[list[str], np.ndarray, list[tuple[int, int]]]:
-    """The ids of the hidden images, their pixels as the run's model takes them, and height and width of each."""
+    """The ids of the hidden images, their pixels in the form that the run's model takes, and height and width of each."""
     from pbl.data import find_image_files, fit_image, read_image
 
     if not folder.is_dir():
@@ -311,7 +311,7 @@ def _read_images(folder: Path, run: Run) -> tuple[list[str], np.ndarray, list[tu
 
 
 def _make_fixtures(run: Run, remarks: list[str]) -> tuple[np.ndarray, np.ndarray] | None:
-    """Validation images, and what the run's model gave them when it was evaluated; None, with a remark, where they are not at hand."""
+    """Validation images, and the probabilities of the run's model when it was evaluated; None, with a remark, if they are not available."""
     from pbl.evaluation.run import choose_data_settings, open_data
 
     try:
@@ -350,22 +350,22 @@ def check_submission(
     task: str = "classification",
     sizes: Sequence[tuple[int, int]] | None = None,
 ) -> judge.Outcome:
-    """Does to a submission of one's own what the grader's worker and judge do, in a new process.
+    """Does with the user's own submission what the grader's worker and judge do, in a new process.
 
-    Locked up as far as this machine can; where it cannot (macOS, Windows), not at all: the file is one's own.
+    It is locked down as far as this machine can; if it cannot (macOS, Windows), not at all: the file is the user's own.
 
     Args:
         submission: A file or folder.
         class_names: The classes of the task.
-        images: `uint8 [n, height, width, channels]` in place of the hidden ones.
+        images: `uint8 [n, height, width, channels]` instead of the hidden ones.
         fit: How they were brought to that shape.
-        ids: Of predictions: the ids of the hidden images.
+        ids: For predictions, the ids of the hidden images.
         limits: What it may use.
         task: "classification", "anomaly", "segmentation" or "detection".
-        sizes: Of segmentation and detection: height and width of each image.
+        sizes: In segmentation and detection, height and width of each image.
 
     Returns:
-        What the grader would conclude, as `pbl.grading.judge.read_left` does.
+        What the grader would conclude, as `pbl.grading.judge.read_left` returns it.
     """
     limits = limits or Limits()
     files = sorted(submission.iterdir()) if submission.is_dir() else [submission]

@@ -14,10 +14,10 @@ LONGEST_CELL = 100_000
 
 
 class TableError(Exception):
-    """A file is no table, or can be read in several ways.
+    """A file is not a table, or can be read in several ways.
 
     Attributes:
-        what: Why, in a few words.
+        what: The reason, in a few words.
     """
 
     def __init__(self, what: str):
@@ -26,12 +26,12 @@ class TableError(Exception):
 
 
 class Table(NamedTuple):
-    """A table as it stands in its file.
+    """A table as it is in its file.
 
     Attributes:
-        rows: The cells of each row that is not empty, the header's first, as they are written.
+        rows: The cells of each row that is not empty, the header first, as they are written.
         lines: The line of the file at which each row ends.
-        separator: What stands between two cells.
+        separator: The character between two cells.
     """
 
     rows: list[list[str]]
@@ -40,8 +40,8 @@ class Table(NamedTuple):
 
 
 def decode(content: bytes) -> str | None:
-    """Returns the text of a table as spreadsheets save it, in UTF-8, cp932 or UTF-16 with its mark; None of any other bytes."""
-    # cp932 takes nearly any bytes, those of UTF-16 too, so its mark is looked at first.
+    """Returns the text of a table as spreadsheets save it, in UTF-8, cp932 or UTF-16 with its mark; None for any other bytes."""
+    # cp932 accepts nearly any bytes, those of UTF-16 too, so the mark of UTF-16 is checked first.
     is_utf16 = content.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE))
     for encoding in ("utf-16",) if is_utf16 else ("utf-8-sig", "cp932"):
         with contextlib.suppress(UnicodeDecodeError):
@@ -50,7 +50,7 @@ def decode(content: bytes) -> str | None:
 
 
 def fold(text: str) -> str:
-    """A word without what people and spreadsheets change unawares: width, case, and spaces at its ends or doubled."""
+    """A word without what people and spreadsheets change without noticing: width, case, and spaces at its ends or doubled."""
     return " ".join(unicodedata.normalize("NFKC", text).casefold().split())
 
 
@@ -62,7 +62,7 @@ def read_table(content: bytes, is_header: Callable[[Sequence[str]], bool] = bool
         is_header: Whether some cells are the expected header; it decides between separators.
 
     Raises:
-        TableError: It is no text, a row is broken, or several separators are as likely.
+        TableError: It is not text, a row is broken, or several separators are equally likely.
     """
     text = decode(content)
     if text is None or "\x00" in text:
@@ -87,7 +87,7 @@ def _find_separator(text: str, is_header: Callable[[Sequence[str]], bool]) -> st
     if len(present) < 2:
         return present[0] if present else ","
     fitting = [sign for sign in present if is_header(next(csv.reader([first], delimiter=sign)))]
-    if len(fitting) != 1:  # where the header does not tell, all rows shall have as many cells
+    if len(fitting) != 1:  # if the header does not decide, all rows must have the same number of cells
         start = io.StringIO("".join(text.splitlines(keepends=True)[:50]), newline="").read()
         widths = {sign: {len(row) for row in csv.reader(start.splitlines(), delimiter=sign) if row} for sign in present}
         fitting = [sign for sign in present if len(widths[sign]) == 1]
@@ -97,15 +97,15 @@ def _find_separator(text: str, is_header: Callable[[Sequence[str]], bool]) -> st
 
 
 def find_words(cells: Sequence[str], words: Sequence[str]) -> list[int | None]:
-    """Finds out which word each cell means, whatever a spreadsheet has made of it.
+    """Finds out which word each cell means, however a spreadsheet has changed it.
 
     Args:
-        cells: As they stand in a table.
-        words: The words that there are.
+        cells: The cells as they are in a table.
+        words: The possible words.
 
     Returns:
-        For each cell the place of its word: of the very word, else of the one that `fold` makes equal, else of the one that is the
-        same number (`0.0` is `0`, `7` is `007`); None where there is none, or several.
+        For each cell the index of its word: of exactly that word, otherwise of the one that `fold` makes equal, otherwise of the one that is the
+        same number (`0.0` is `0`, `7` is `007`); None if there is none, or several.
     """
     found: list[int | None] = [None] * len(cells)
     for way in (lambda text: unicodedata.normalize("NFC", text).strip(), fold, _as_number):
@@ -123,5 +123,5 @@ def _as_number(text: str) -> float | str:
 
 
 def reads_as_number(text: str) -> bool:
-    """Whether a spreadsheet would take a cell for a number, and so may have shortened it."""
+    """Whether a spreadsheet would read a cell as a number, and so may have shortened it."""
     return _as_number(text) is not text

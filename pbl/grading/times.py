@@ -25,13 +25,13 @@ def read_time(text: str, of_day: time = time.min) -> datetime:
     Args:
         text: ISO 8601; the year first (`2026/12/1 23:59`, `2026年 12月 1日(火曜日) 午後 11:59`); or with the month's English name, as
             Moodle writes it (`Tuesday, 1 December 2026, 11:59 PM`). A zone is `+0900`, `JST`, `UTC` or `GMT`.
-        of_day: The time of a day that stands alone: its beginning, unless given.
+        of_day: The time for a day without a time; by default its beginning.
 
     Returns:
-        With a zone only where the text names one.
+        The time; with a zone only if the text names one.
 
     Raises:
-        ValueError: It is no time, or has two readings: `1/2/2026` is a day of January or of February.
+        ValueError: It is not a time, or has two readings: `1/2/2026` is a day of January or of February.
     """
     text = unicodedata.normalize("NFKC", text).strip()
     with contextlib.suppress(ValueError):
@@ -64,7 +64,7 @@ def _zone(text: str | None) -> timezone | None:
 def count_days_late(received: datetime, deadline: datetime) -> int:
     """Counts the days that have begun after a deadline, by the calendar and clock of the deadline's zone.
 
-    So a night with 25 hours is no further day. A time without a zone is one of the deadline's zone.
+    So a day with 25 hours does not count as two. A time without a zone is in the deadline's zone.
 
     Raises:
         ValueError: The time has a zone and the deadline has none.

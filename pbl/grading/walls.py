@@ -10,7 +10,7 @@ from pbl.grading.jobs import OUTPUT, STATUS, read_job
 
 
 def try_walls(folder: Path) -> None:
-    """Tries what a submission must not be able to do, and leaves the names of what was not refused."""
+    """Tries what a submission must not be able to do, and writes the names of what was not refused."""
     job = read_job(folder)
 
     def connect() -> None:

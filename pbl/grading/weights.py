@@ -1,8 +1,8 @@
-"""Weights of strangers: an HDF5 file walked from end to end before Keras reads it; in the locked worker alone.
+"""Weights of strangers: an HDF5 file is checked from end to end before Keras reads it; only in the locked worker.
 
 HDF5 can read other files (external storage, external links, virtual data sets), load programs (filters), and declare more than
-it holds. Keras's own weight files use none of that: plain groups, hard links, whole uncompressed arrays. So nothing else is let
-through, and what a file declares can never be more than the file itself.
+it contains. Keras's own weight files use none of that: plain groups, hard links, complete uncompressed arrays. So nothing else is
+accepted, and what a file declares can never be larger than the file itself.
 """
 
 import hashlib
@@ -19,12 +19,12 @@ from h5py import h5a, h5d, h5f, h5g, h5l, h5o, h5s, h5t
 from pbl.grading.refusals import Refusal, clean
 
 MOST_OBJECTS, MOST_DEPTH, MOST_ATTRIBUTES, MOST_ATTRIBUTE_BYTES = 20_000, 32, 64, 65_536
-# A compiled model's file also holds its optimizer, which a grader has no use for.
+# A compiled model's file also contains its optimizer, which a grader does not need.
 _LEFT_ASIDE = "optimizer"
 
 
 class Array(NamedTuple):
-    """What a data set declares."""
+    """The declared properties of a data set."""
 
     shape: tuple[int, ...]
     dtype: str
@@ -38,13 +38,13 @@ def walk(path: Path, called: str) -> dict[str, Array]:
 
     Args:
         path: The file.
-        called: How sentences call it.
+        called: Its name in sentences.
 
     Returns:
         Each data set, by its path in the file.
 
     Raises:
-        Refusal: The file is damaged, or holds what Keras does not write.
+        Refusal: The file is damaged, or contains something that Keras does not write.
     """
     size = path.stat().st_size
     if not size:
@@ -141,20 +141,20 @@ def _check_attributes(entry: Any, name: str, refuse: Any) -> None:
 
 
 def load_weights(model: keras.Model, path: Path, called: str, folder: Path) -> tuple[str, str]:
-    """Gives a model the weights of a file, where names, shapes and types are exactly those that the model itself would save.
+    """Loads the weights of a file into a model if names, shapes and types are exactly those that the model itself would save.
 
     Args:
         model: A fresh model.
         path: The file, whose name ends in `.weights.h5`.
-        called: How sentences call it.
-        folder: A place for a temporary file.
+        called: Its name in sentences.
+        folder: A folder for a temporary file.
 
     Returns:
-        SHA-256 of the weights (of names, types, shapes and values, whatever else is in the file), and of all but the last layer's:
-        two linear models share it, and so do two heads on one frozen network.
+        SHA-256 of the weights (of names, types, shapes and values, whatever else is in the file), and of all weights except the last layer's:
+        two linear models have the same second value, and so do two heads on one frozen network.
 
     Raises:
-        Refusal: The file breaks a rule, is of another model, or holds NaN.
+        Refusal: The file breaks a rule, belongs to another model, or contains NaN.
     """
     found = walk(path, called)
     fresh = folder / "fresh.weights.h5"

@@ -1,7 +1,7 @@
-"""What runs in the locked process: it opens one submission, predicts, and leaves an array and a few words behind.
+"""The code that runs in the locked process: it opens one submission, predicts, and leaves an array and a few words behind.
 
-It sees the submission and, of the hidden set, pixels in an order of their own without labels. Whatever it is made to say, it says of
-its own submission alone.
+It sees the submission and, from the hidden set, pixels in an order of their own without labels. Whatever it is made to say concerns
+only its own submission.
 """
 
 import contextlib
@@ -26,21 +26,21 @@ from pbl.grading.sandbox import MEBIBYTE, Limits
 from pbl.grading.weights import load_weights
 from pbl.models.prediction import FILLED, predict_probabilities
 
-# What is handed in of each task, and the reason why another is refused.
+# What may be handed in for each task, and the reason why anything else is refused.
 TAKEN = {
     "classification": (("weights", "keras", "predictions"), "model_needed"),
     "anomaly": (("predictions",), "scores_needed"),
     "segmentation": (("masks",), "masks_needed"),
     "detection": (("boxes",), "boxes_needed"),
 }
-PIXEL_BYTES = 64 * MEBIBYTE  # of the images that are predicted in one call; it holds them three times
+PIXEL_BYTES = 64 * MEBIBYTE  # size of the images that are predicted in one call, which needs three times this memory
 
 
 def work(folder: Path) -> None:
     """Grades the submission of a job's folder as far as it can be without labels.
 
-    `job.json` holds what `pbl.grading.orders.describe_work` gives. Leaves `output/status.json` and, where the reason is "ok",
-    `output/predictions.f32`: `float32 [n, classes]`, of segmentation `uint8 [pixels]`, of detection `float64 [boxes, 7]`.
+    `job.json` contains what `pbl.grading.orders.describe_work` returns. Leaves `output/status.json` and, if the reason is "ok",
+    `output/predictions.f32`: `float32 [n, classes]`, in segmentation `uint8 [pixels]`, in detection `float64 [boxes, 7]`.
     """
     job = read_job(folder)
     facts: dict[str, Any] = {}
@@ -57,7 +57,7 @@ def work(folder: Path) -> None:
 
 
 def _predict(folder: Path, job: dict[str, Any], facts: dict[str, Any]) -> np.ndarray | None:
-    """Returns what `work` leaves, or None where pixels of another shape are needed, which `facts` names."""
+    """Returns the array that `work` leaves, or None if pixels of another shape are needed, which `facts` names."""
     limits = Limits(**job["limits"])
     started = time.perf_counter()
     kind, files = open_parts(folder, job["files"], limits)
@@ -130,7 +130,7 @@ def _predict_all(model, folder, job, shape, files, columns, facts) -> np.ndarray
                 raise MemoryError from None
             raise Refusal("cannot_predict", shape=clean(shape)) from None
 
-    # The fixtures come first: what they say is worth having where the rest takes too long.
+    # The fixtures come first: their result is useful even if the rest takes too long.
     if FIXTURES in files:
         pixels, expected = fixtures.read_fixtures(files[FIXTURES], shape, num_classes)
         facts["fixtures"] = fixtures.compare(
@@ -148,7 +148,7 @@ def _predict_all(model, folder, job, shape, files, columns, facts) -> np.ndarray
 
 
 def _read_pixels(file: Path, count: int, shape: tuple[int, int, int]) -> Iterator[np.ndarray]:
-    """The images, some at a time: how many are hidden must not decide whether a model has memory enough."""
+    """The images, some at a time: the number of hidden images must not decide whether memory is enough for a model."""
     image = int(np.prod(shape))
     step = max(1, PIXEL_BYTES // (image * FILLED)) * FILLED
     with file.open("rb") as stream:
@@ -166,19 +166,19 @@ def _check_result(result: np.ndarray, count: int, num_classes: int) -> np.ndarra
 
 
 def open_parts(folder: Path, names: list[str], limits: Limits, only: str | None = None) -> tuple[str, dict[str, Path]]:
-    """Brings a submission's files under the grader's names, out of its archive where it is one.
+    """Gives a submission's files the grader's names; an archive is first unpacked.
 
     Args:
         folder: The job's folder.
-        names: What the team called the files.
-        limits: Of sizes.
-        only: The one role that is wanted out of an archive; all of them unless given.
+        names: The team's names of the files.
+        limits: The limits, for sizes.
+        only: The single role that is wanted from an archive; by default all.
 
     Returns:
         The kind, and the path of each role (see `pbl.grading.formats`).
 
     Raises:
-        Refusal: It is none, several at once, damaged, or breaks a rule.
+        Refusal: There is no submission, or several at once, or it is damaged or breaks a rule.
     """
     contents = {name: folder / SUBMISSION / str(number) for number, name in enumerate(names)}
     parts = formats.choose_parts(names)
@@ -188,7 +188,7 @@ def open_parts(folder: Path, names: list[str], limits: Limits, only: str | None 
         inner = formats.choose_parts(archive.members, in_archive=True)
         if inner.kind == "archive":
             raise Refusal("zip_in_zip", file="the zip file", name=clean(inner.roles[ARCHIVE]))
-        # A model of built-in layers may be in a zip twice: as .keras within the zip. Masks stay in it.
+        # A model of built-in layers may be in a zip inside a zip: a .keras file is itself a zip. Masks stay in theirs.
         found = {ARCHIVE: contents[parts.roles[ARCHIVE]]} if inner.kind == "masks" else {}
         for role, name in inner.roles.items():
             if only not in (None, role):
@@ -204,7 +204,7 @@ def _under_own_names(roles: dict[str, str], contents: dict[str, Path], folder: P
         source = contents[name]
         if not source.stat().st_size:
             raise Refusal("empty_file", file=role)
-        if role == WEIGHTS:  # Keras chooses its parser by the name
+        if role == WEIGHTS:  # Keras chooses its parser by the file name
             target = folder / SCRATCH / role
             with source.open("rb") as stream, target.open("xb") as copy:
                 while piece := stream.read(MEBIBYTE):
@@ -239,7 +239,7 @@ def _read(path: Path, name: str, limit: int) -> bytes:
 
 
 def _check_files(description: Description, files: dict[str, Path]) -> None:
-    """Raises Refusal where a file is not the one that `submission.json` was written for."""
+    """Raises Refusal if a file is not the one for which `submission.json` was written."""
     for name, expected in description.files.items():
         if name in files and name != DESCRIPTION:
             with files[name].open("rb") as stream:
@@ -249,7 +249,7 @@ def _check_files(description: Description, files: dict[str, Path]) -> None:
 
 
 def _match_classes(names: tuple[str, ...] | None, expected: list[str]) -> list[int]:
-    """Which output of the model is the task's first, second, ... class; raises Refusal where the classes differ."""
+    """Which output of the model is the task's first, second, ... class; raises Refusal if the classes differ."""
     if names is None:
         return list(range(len(expected)))
     place = {unicodedata.normalize("NFC", name): number for number, name in enumerate(names)}
@@ -268,7 +268,7 @@ def _enter_builder(file: Path, allowed: list[str]) -> None:
 
 
 def name_team(folder: Path) -> None:
-    """Leaves the team's name that a submission's `submission.json` tells in `names.json`; "" where it tells none."""
+    """Writes the team's name in a submission's `submission.json` to `names.json`; "" if it has none."""
     job, team = read_job(folder), ""
     with contextlib.suppress(Refusal):
         if formats.role_of(job["files"][0]) == DESCRIPTION:
@@ -282,9 +282,9 @@ def name_team(folder: Path) -> None:
 
 
 def unpack(folder: Path) -> None:
-    """Takes a platform's archive of a whole class apart: the files go to `output/0`, `output/1`, ..., their names to `names.json`.
+    """Unpacks a platform's archive of a whole class: the files go to `output/0`, `output/1`, ..., their names to `names.json`.
 
-    What cannot be taken out is named too (as null in `places`): it is a matter of its own team.
+    Files that cannot be extracted are listed too (as null in `places`): only their own team is affected.
     """
     job = read_job(folder)
     limits = Limits(**job["limits"])
@@ -304,5 +304,5 @@ def unpack(folder: Path) -> None:
     (folder / OUTPUT / NAMES).write_text(json.dumps(told), encoding="utf-8")
 
 
-# What the server may be asked to do in a locked process.
+# Functions that the server may run in a locked process.
 LOCKED = {"work": work, "name_team": name_team, "unpack": unpack}

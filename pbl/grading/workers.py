@@ -1,4 +1,4 @@
-"""The grader's end of the fork server: starts it, hands it jobs, hears how they ended."""
+"""The grader's end of the fork server: starts it, gives it jobs, learns how they ended."""
 
 import contextlib
 import json
@@ -15,25 +15,25 @@ from pbl.grading.orders import environment
 from pbl.grading.sandbox import MOST_STRETCH, Limits
 
 START_SECONDS = 300.0
-# A server that has not told of a job this long after it should have ended is stuck itself.
+# If a server has not reported a job this long after it should have ended, the server itself hangs.
 PATIENCE_SECONDS = 60.0
 
 
 class ServerEnded(Exception):
-    """The fork server is gone, or answers no more."""
+    """The fork server has ended, or no longer answers."""
 
 
 class Workers:
     """A fork server and its jobs.
 
     Args:
-        folder: A folder of the grader's own.
+        folder: The grader's own folder.
 
     Attributes:
-        layers: Of `pbl.grading.sandbox.LAYERS`, what untrusted jobs are locked up with.
-        missing_layers: What `find_layers` says in the server's Python.
-        readable: The folders that a locked process may read beside its own.
-        versions: Of Python and what it has imported.
+        layers: The ones of `pbl.grading.sandbox.LAYERS` with which untrusted jobs are locked down.
+        missing_layers: What `find_layers` returns in the server's Python.
+        readable: The folders that a locked process may read besides its own.
+        versions: Versions of Python and of what it has imported.
     """
 
     def __init__(self, folder: Path):
@@ -49,7 +49,7 @@ class Workers:
         self.versions: dict[str, str] = {}
 
     def start(self) -> None:
-        """Starts the server; it imports TensorFlow while the grader goes on."""
+        """Starts the server; it imports TensorFlow while the grader continues."""
         home = self.folder / "home"
         home.mkdir(exist_ok=True)
         with self._log.open("ab") as log:
@@ -69,7 +69,7 @@ class Workers:
         """Returns when the server can fork.
 
         Raises:
-            ServerEnded: It did not come up.
+            ServerEnded: It did not start.
         """
         event = self._next(time.monotonic() + START_SECONDS)
         if event is None or event.get("event") != "ready":
@@ -83,9 +83,9 @@ class Workers:
         Args:
             function: A name in `pbl.grading.worker.LOCKED` or `pbl.grading.preparer.TRUSTED`.
             folder: The job's folder, made by `pbl.grading.orders.make_folder`.
-            limits: What it may use, where it is locked.
-            locked: Whether it is locked up: always, but for the grader's own work.
-            cold: In a process of its own rather than a forked one.
+            limits: What it may use, if it is locked.
+            locked: Whether it is locked down: always, except for the grader's own work.
+            cold: Whether it runs in a separate process rather than a forked one.
 
         Returns:
             The job's number.
@@ -112,7 +112,7 @@ class Workers:
         """Waits for a job to end and returns how it did.
 
         Raises:
-            ServerEnded: The server is gone, or a job is long overdue.
+            ServerEnded: The server has ended, or a job is long overdue.
         """
         event = self._next(min(self._due.values()))
         if event is None:
@@ -121,7 +121,7 @@ class Workers:
         return event
 
     def run(self, function: str, folder: Path, limits: Limits, **options: Any) -> dict[str, Any]:
-        """Does one job, while no other is at work, and returns how it ended."""
+        """Does one job, while no other is running, and returns how it ended."""
         self.begin(function, folder, limits, **options)
         return self.next_end()
 
@@ -138,7 +138,7 @@ class Workers:
         return self._answers.popleft()
 
     def log(self) -> str:
-        """The last words that the server printed."""
+        """The last text that the server printed."""
         try:
             lines = self._log.read_text(encoding="utf-8", errors="replace").strip().splitlines()
         except OSError:
@@ -146,7 +146,7 @@ class Workers:
         return " ".join(lines[-3:])[-500:]
 
     def stop(self) -> None:
-        """Ends the server and all that it has started."""
+        """Ends the server and everything that it has started."""
         if self._process is None:
             return
         for stream in (self._process.stdin, self._process.stdout):
@@ -161,7 +161,7 @@ class Workers:
 
 
 def read_verdict(event: dict[str, Any], limits: Limits) -> tuple[str | None, dict[str, int]]:
-    """What the watch says of a worker: a reason and its fields, or (None, {}) where the worker may speak for itself."""
+    """The verdict of the watch on a worker: a reason and its fields, or (None, {}) if the worker's own report counts."""
     fields = {
         "slow": {"limit": round(limits.seconds)},
         "busy": {"limit": limits.cpu},
@@ -173,7 +173,7 @@ def read_verdict(event: dict[str, Any], limits: Limits) -> tuple[str | None, dic
     if event["verdict"] in fields:
         return event["verdict"], fields[event["verdict"]]
     if event["signal"]:
-        # Near the backstop TensorFlow ends by SIGABRT or SIGSEGV rather than by a MemoryError.
+        # Near the second memory limit TensorFlow ends by SIGABRT or SIGSEGV rather than by a MemoryError.
         if event["peak"] > 0.8 * limits.memory:
             return "memory", fields["memory"]
         return "signal", {"number": event["signal"]}

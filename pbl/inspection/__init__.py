@@ -1,4 +1,4 @@
-"""What a network looks at: filters, feature maps, Grad-CAM, attention, its loss on the way."""
+"""What a network looks at: filters, feature maps, Grad-CAM, attention, and its loss along the line of the training."""
 
 from pbl import offer
 

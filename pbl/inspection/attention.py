@@ -1,4 +1,4 @@
-"""Attention of a vision transformer: from which patches of an image its answer comes."""
+"""Attention of a vision transformer: the patches of an image from which its answer comes."""
 
 from collections.abc import Callable
 from typing import Any
@@ -25,7 +25,7 @@ def attention_maps(model: keras.Model, pixels: np.ndarray) -> np.ndarray:
     Abnar and Zuidema (2020), Quantifying Attention Flow in Transformers, arXiv:2005.00928, section 3. The attention W of each
     block is the mean over its heads. The residual connection adds the identity: A = W/2 + I/2. The A of all blocks are
     multiplied. The row of the class token tells how much comes from each patch; without a class token the mean of all rows does.
-    The result tells the places, not the class that they speak for.
+    The result shows the places, not the class for which they are evidence.
 
     Args:
         model: A model whose patches come from a convolution, and whose blocks have `keras.layers.MultiHeadAttention` over the
@@ -37,6 +37,13 @@ def attention_maps(model: keras.Model, pixels: np.ndarray) -> np.ndarray:
 
     Raises:
         InputError: The model has no attention, or not over the patches of the image.
+
+    Example:
+        >>> import pbl
+        >>> data = pbl.load_data("digits")
+        >>> model = pbl.models.vit_tiny(data.input_shape, data.num_classes, patch=2, depth=1)
+        >>> pbl.attention_maps(model, data.images("val").pixels[:2]).shape
+        (2, 8, 8)
     """
     pixels = check_pixels(pixels)
     attending = find_attention(model)
@@ -45,7 +52,7 @@ def attention_maps(model: keras.Model, pixels: np.ndarray) -> np.ndarray:
     scores: list[Any] = []
 
     def watch(layer: keras.Layer, original: Callable) -> Callable:
-        def call(*arguments, return_attention_scores: bool = False, **options):
+        def call(*arguments: Any, return_attention_scores: bool = False, **options: Any) -> Any:
             output, score = original(*arguments, return_attention_scores=True, **options)
             scores.append(score)
             return (output, score) if return_attention_scores else output
@@ -64,7 +71,7 @@ def attention_maps(model: keras.Model, pixels: np.ndarray) -> np.ndarray:
         with replaced_calls(attending, watch):
             call_watched(model, pixels[begin : begin + BATCH], see)
         grid = _find_patches(model, grids, scores)
-        rollout = None
+        rollout: Any = None
         for score in scores:
             score = ops.mean(ops.cast(score, "float32"), axis=1)
             score = (score + ops.eye(score.shape[-1])) / 2

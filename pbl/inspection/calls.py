@@ -1,4 +1,4 @@
-"""What each layer of a model gives while the model is called: what filters, Grad-CAM and attention are read from."""
+"""The output of each layer while a model is called: filters, Grad-CAM and attention are computed from it."""
 
 import itertools
 from collections.abc import Callable
@@ -19,7 +19,7 @@ BATCH = 32  # images
 
 
 class Call(NamedTuple):
-    """What a layer gave, once, while a model was called."""
+    """One output of a layer while a model was called."""
 
     layer: keras.Layer
     output: Any
@@ -28,12 +28,12 @@ class Call(NamedTuple):
 def call_watched(model: keras.Model, pixels: np.ndarray, see: Callable[[int, Call], None]) -> Any:
     """Calls a model in inference mode, and passes the outputs of all its layers to `see`, nested and shared layers too.
 
-    No new model is built, so it works alike for Sequential, Functional and subclassed models.
+    No new model is built, so it works in the same way for Sequential, Functional and subclassed models.
 
     Args:
         model: The model.
         pixels: `[n, height, width, channels]`.
-        see: Called with each output and its number, from 0, in the order in which the layers finish, before anything is
+        see: Called with each output and its index, from 0, in the order in which the layers finish, before anything is
             computed from the output.
 
     Returns:
@@ -44,7 +44,7 @@ def call_watched(model: keras.Model, pixels: np.ndarray, see: Callable[[int, Cal
     numbers = itertools.count()
 
     def watch(layer: keras.Layer, original: Callable) -> Callable:
-        def call(*arguments, **options):
+        def call(*arguments: Any, **options: Any) -> Any:
             outputs = original(*arguments, **options)
             for output in filter(tf.is_tensor, keras.tree.flatten(outputs)):
                 see(next(numbers), Call(layer, output))

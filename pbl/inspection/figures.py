@@ -27,8 +27,8 @@ def plot_filters(filters: np.ndarray, title: str) -> Figure:
     """Draws the filters of a convolution, all in one range of colours, symmetric about 0; at most the first 64.
 
     Args:
-        filters: `float [height, width, channels, filters]`. Three channels are drawn as red, green and blue, one as it is; of
-            other numbers the mean over the channels is drawn.
+        filters: `float [height, width, channels, filters]`. Three channels are drawn as red, green and blue, one channel as grey; with
+            other numbers of channels their mean is drawn.
         title: The heading.
     """
     count, channels = filters.shape[3], filters.shape[2]
@@ -60,17 +60,17 @@ def plot_filters(filters: np.ndarray, title: str) -> Figure:
 
 
 def plot_feature_maps(image: np.ndarray, name: str, maps: Mapping[str, np.ndarray], title: str) -> Figure:
-    """Draws an image and, beside it, maps of layers; of each layer at most the first 16, in one range of colours.
+    """Draws an image and, next to it, maps of layers; of each layer at most the first 16, in one range of colours.
 
     Args:
         image: `uint8 [height, width, 1 or 3]`.
         name: The image's name.
-        maps: By the layer's name, `float [height, width, maps]`.
+        maps: By the layer's name, its maps `float [height, width, maps]`.
         title: The heading.
     """
     figure = Figure(figsize=(10, 0.6 + 2.5 * len(maps)), layout="constrained")
     figure.suptitle(literal(title))
-    left, right = figure.subfigures(1, 2, width_ratios=(1, 4.2))
+    left, right = figure.subfigures(1, 2, squeeze=False, width_ratios=(1, 4.2))[0]
     axes = left.subplots()
     show_image(axes, image, literal(cut_start(shorten_name(name), 24)))
     for part, (layer, values) in zip(np.ravel(right.subfigures(len(maps), 1)), maps.items(), strict=True):
@@ -92,12 +92,12 @@ def plot_feature_maps(image: np.ndarray, name: str, maps: Mapping[str, np.ndarra
 def plot_heat_maps(
     pixels: np.ndarray, maps: np.ndarray, untrained: np.ndarray, table: pd.DataFrame, title: str
 ) -> Figure:
-    """Draws images with heat maps over them, and those of the untrained network beside them, two images in a row.
+    """Draws images with heat maps over them, and those of the untrained network next to them, two images in a row.
 
     Args:
         pixels: `uint8 [n, height, width, 1 or 3]`.
         maps, untrained: `float [n, height, width]` from 0 to 1.
-        table: A row an image: `image` (its name), `true` (its class or None), `predicted`, `probability`, and `rank_correlation`
+        table: One row for each image: `image` (its name), `true` (its class or None), `predicted`, `probability`, and `rank_correlation`
             of the two maps or NaN.
         title: The heading.
     """
@@ -105,7 +105,7 @@ def plot_heat_maps(
     rows = -(-len(pixels) // groups)
     figure = Figure(figsize=(0.9 + 5.2 * groups, 0.7 + 2.0 * rows), layout="constrained")
     figure.suptitle(literal(wrap(title, round(14 * figure.get_figwidth()))), fontsize="medium")
-    widths = (1, 1, 1, 0.02) * groups  # a gap after each image's three
+    widths = (1, 1, 1, 0.02) * groups  # a gap after each image's three panels
     panels = figure.subplots(rows, 4 * groups, squeeze=False, width_ratios=widths)
     hide_axes(panels)
     for number, row in enumerate(table.itertuples(index=False)):
@@ -149,7 +149,7 @@ def plot_loss_line(
         weights: How many weights the training changed.
         images: Number of images of "train" and "val".
         title: The heading.
-        own: Given where the statistics of batch normalisation were measured again at each position: loss and accuracy of the
+        own: Given if the statistics of batch normalisation were measured again at each position: loss and accuracy of the
             trained network with the averages of its own training, for "train" and "val". They are marked.
     """
     figure = Figure(figsize=(10, 4.4), layout="constrained")

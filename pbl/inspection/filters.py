@@ -57,7 +57,7 @@ def feature_maps(model: keras.Model, image: np.ndarray) -> dict[str, np.ndarray]
         image: `[height, width, channels]`.
 
     Returns:
-        By the name of the layer, its output `float32 [height, width, maps]`; one alone if the first convolution is the last.
+        By the name of the layer, its output `float32 [height, width, maps]`; only one entry if the first convolution is also the last.
 
     Raises:
         InputError: The model has no convolution whose map has more than one place.
@@ -74,7 +74,7 @@ def feature_maps(model: keras.Model, image: np.ndarray) -> dict[str, np.ndarray]
         )
     first, second = (*convolutions, len(calls))[:2]
     chosen = [max(number for number in maps if number < second and shares_places(maps, first, number))]
-    with contextlib.suppress(InputError):  # attention follows, so no convolution is the last step
+    with contextlib.suppress(InputError):  # attention follows, so the last step is not a convolution
         chosen.append(choose_map(model, image[None], None)[0])
     found = {}
     for number in dict.fromkeys(chosen):

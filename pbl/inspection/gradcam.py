@@ -1,7 +1,7 @@
-"""Grad-CAM: which places of an image speak for a class.
+"""Grad-CAM: the places of an image that are evidence for a class.
 
-A heat map can be drawn for any network and any class, also where the network is wrong or has learned nothing. So `inspect_run`
-draws that of the untrained network beside it (Adebayo et al. 2018, Sanity Checks for Saliency Maps, arXiv:1810.03292): what is
+A heat map can be drawn for any network and any class, even if the network is wrong or has learned nothing. So `inspect_run`
+draws that of the untrained network next to it (Adebayo et al. 2018, Sanity Checks for Saliency Maps, arXiv:1810.03292): what is
 the same in both comes from the image or the architecture, not from the training.
 """
 
@@ -21,7 +21,7 @@ from pbl.models import keras_private
 def find_logits(model: keras.Model, outputs: Any) -> Any:
     """Returns the logits of a model's output: the inputs of its last softmax.
 
-    Keras keeps them with the probabilities, for its losses. Probabilities do not give them back: the same number added to all
+    Keras keeps them with the probabilities, for its losses. They cannot be computed from the probabilities: the same number added to all
     logits changes no probability. So the logarithm of a probability is not the logit, and its gradient differs too.
 
     Args:
@@ -29,7 +29,7 @@ def find_logits(model: keras.Model, outputs: Any) -> Any:
         outputs: Its output, computed eagerly: `[n, classes]`; or `[n, 1]`, the sigmoid of two classes.
 
     Returns:
-        `float32 [n, classes]`; for a sigmoid -z and z; the outputs themselves where they are not probabilities.
+        `float32 [n, classes]`; for a sigmoid -z and z; the outputs themselves if they are not probabilities.
 
     Raises:
         InputError: The probabilities come from a softmax that is not Keras's.
@@ -60,7 +60,7 @@ def grad_cam(
     classes: int | Sequence[int] | None = None,
     layer: keras.Layer | str | None = None,
 ) -> np.ndarray:
-    """Computes which places of an image speak for a class, as far as the last convolution shows them (Grad-CAM).
+    """Computes which places of an image are evidence for a class, as far as the last convolution shows them (Grad-CAM).
 
     Selvaraju et al. (2017), Grad-CAM: Visual Explanations from Deep Networks, arXiv:1610.02391. The weight of each map A^k of
     the last convolution is the mean gradient of the class's logit (equation 1). The heat map is the weighted sum of the maps,
@@ -72,15 +72,22 @@ def grad_cam(
         model: A classifier with a convolution: Sequential, Functional or subclassed, with nested or shared layers, in any
             precision.
         pixels: `[n, height, width, channels]`, as the model takes them.
-        classes: The class to explain: one for all images, or one for each; the predicted classes unless given.
-        layer: A layer, or its name, whose output is used in place of the last convolution's; of a shared layer the last call.
+        classes: The class to explain: one for all images, or one for each; by default the predicted classes.
+        layer: A layer, or its name, whose output is used instead of the last convolution's; for a shared layer that of the last call.
 
     Returns:
-        `float32 [n, height, width]`, resized (bilinear) to the images, the highest value of each 1; all 0 where nothing speaks
+        `float32 [n, height, width]`, resized (bilinear) to the images, the highest value of each 1; all 0 if nothing is evidence
         for the class. Values of two images cannot be compared.
 
     Raises:
         InputError: The model has no such map, or no such class; the pixels have another shape.
+
+    Example:
+        >>> import pbl
+        >>> data = pbl.load_data("digits")
+        >>> model = pbl.models.small_cnn(data.input_shape, data.num_classes)
+        >>> pbl.grad_cam(model, data.images("val").pixels[:2]).shape
+        (2, 8, 8)
     """
     return explain(model, pixels, classes, layer)[0]
 
@@ -88,7 +95,7 @@ def grad_cam(
 def explain(
     model: keras.Model, pixels: np.ndarray, classes: int | Sequence[int] | None, layer: keras.Layer | str | None
 ) -> tuple[np.ndarray, Call]:
-    """Does what `grad_cam` does, and returns also the call that the heat maps belong to."""
+    """Does what `grad_cam` does, and also returns the call that the heat maps belong to."""
     pixels = check_pixels(pixels)
     chosen, call = choose_map(model, pixels[:1], layer)
     heats = []
@@ -120,7 +127,7 @@ def make_heat_maps(maps: Sequence[Any], size: tuple[int, int]) -> np.ndarray:
         size: Height and width.
 
     Returns:
-        `float32 [n, height, width]`; all 0 where the highest value is not above 0, or is not finite since the network overflowed.
+        `float32 [n, height, width]`; all 0 if the highest value is not above 0, or is not finite because the network overflowed.
     """
     heat = np.concatenate(
         [
@@ -151,7 +158,7 @@ def _check_classes(classes: int | Sequence[int] | None, logits: Any, begin: int,
 
 
 def choose_map(model: keras.Model, one: np.ndarray, layer: keras.Layer | str | None) -> tuple[int, Call]:
-    """Chooses the output that Grad-CAM uses: its number in `call_watched`, and its call for one image."""
+    """Chooses the output that Grad-CAM uses: its index in `call_watched`, and its call for one image."""
     calls: list[Call] = []
     with tf.GradientTape(persistent=True, watch_accessed_variables=False) as tape:
 
@@ -193,5 +200,5 @@ def choose_map(model: keras.Model, one: np.ndarray, layer: keras.Layer | str | N
 
 
 def shares_places(maps: dict[int, Call], convolution: int, number: int) -> bool:
-    """Returns whether an output follows a convolution and has as many rows and columns."""
+    """Returns whether an output follows a convolution and has the same number of rows and columns."""
     return number >= convolution and maps[number].output.shape[1:3] == maps[convolution].output.shape[1:3]

@@ -20,7 +20,7 @@ POSITIONS = np.linspace(-0.25, 1.25, 25)  # steps of a sixteenth, so 0 and 1 are
 def renew_statistics(model: keras.Model, pixels: np.ndarray, batch_size: int = 100) -> None:
     """Measures the statistics of a model's batch normalisation again, for its present weights.
 
-    The moving averages of a training fit its last weights; with other weights the network would not be the one that a training
+    The moving averages of a training fit its last weights; with other weights the network would not be the one that training
     sees. As in stochastic weight averaging (Izmailov et al. 2018, arXiv:1803.05407, section 3.2) they become the mean over
     batches of images. Frozen layers keep their statistics.
 
@@ -72,13 +72,13 @@ def loss_line(
     """Measures the loss along the straight line from the first to the last weights of a training.
 
     Goodfellow et al. (2015), Qualitatively characterizing neural network optimization problems, arXiv:1412.6544, section 3:
-    weights (1 - a) first + a last, for each position a. The line is one cut through a space of as many dimensions as there are
+    weights (1 - a) first + a last, for each position a. The line is one cut through a space with as many dimensions as there are
     weights, and the training did not follow it. The statistics of batch normalisation are measured again at every position
-    (`renew_statistics`), on the training images: with those of `last` the loss would show a wall that is not there.
+    (`renew_statistics`), on the training images: with those of `last` the loss would show a barrier that does not exist.
 
     Args:
         model: The model as it was built for the training, with the same layers frozen; it gets its weights back.
-        first, last: As `model.get_weights()` gives them.
+        first, last: As `model.get_weights()` returns them.
         train, val: Images `[n, height, width, channels]` and their labels `int [n]`.
         positions: 0 is `first`, 1 is `last`.
 
@@ -117,7 +117,7 @@ def measure_loss(model: keras.Model, pixels: np.ndarray, labels: np.ndarray) -> 
     """Returns a classifier's mean loss in nats, computed as in `pbl.diagnosis.monitor`, and its accuracy.
 
     Args:
-        model: A model of one softmax output.
+        model: A model with one softmax output.
         pixels: `[n, height, width, channels]`.
         labels: `int [n]`.
     """

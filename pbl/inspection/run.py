@@ -1,4 +1,4 @@
-"""What is drawn of a run: filters, feature maps, Grad-CAM or attention, and the loss from the first to the last weights."""
+"""The figures of a run: filters, feature maps, Grad-CAM or attention, and the loss from the first to the last weights."""
 
 import contextlib
 import io
@@ -37,13 +37,13 @@ from pbl.training.build import build_and_compile
 from pbl.training.performance import is_native, precision
 
 MOST, FEWEST = 500, 50  # images of each side for the loss line
-MOST_MACS = 2e13  # for the loss line, some minutes on a CPU: a large network gets fewer images
+MOST_MACS = 2e13  # for the loss line: some minutes on a CPU; a large network gets fewer images
 MOST_SHOWN = 16
-OF_EACH = 4  # worst mistakes, and right ones
+OF_EACH = 4  # number of worst mistakes, and of right images
 
 
 def build_first(run: Run, data: Data) -> keras.Model:
-    """Builds a run's model again, with the weights that its training began with.
+    """Builds a run's model again, with the weights at the start of its training.
 
     They come from the run's seed, from `initial_weights`, or from a pretrained backbone. The run's `experiment.py` must have been
     executed before.
@@ -53,15 +53,15 @@ def build_first(run: Run, data: Data) -> keras.Model:
         data: Its data.
 
     Raises:
-        InputError: What it started from is no longer there.
+        InputError: The weights that it started from no longer exist.
     """
     config = run.config.replace(precision=_policy(run), distribute="none", deterministic=False)
-    with contextlib.redirect_stdout(io.StringIO()):  # which prints what a training starts from
+    with contextlib.redirect_stdout(io.StringIO()):  # the builder prints what a training starts from
         return build_and_compile(config, data)[0]
 
 
 def build_untrained(run: Run) -> keras.Model:
-    """Builds a run's model with random weights of its seed, also where it started from others; see `build_first`."""
+    """Builds a run's model with random weights from its seed, even if it started from other weights; see `build_first`."""
     options = models.keep_options(run.config.model, run.config.model_options, run.environment.get("builder_options"))
     if "weights" in models.options_of(models.find_builder(run.config.model)):
         options["weights"] = None
@@ -83,7 +83,7 @@ class Shown:
         pixels: `uint8 [n, height, width, channels]`.
         names: n names.
         labels: Their n true classes; None if unknown.
-        typical: Which of them is used for the feature maps.
+        typical: Index of the one that is used for the feature maps.
     """
 
     pixels: np.ndarray
@@ -95,7 +95,7 @@ class Shown:
 def choose_images(labels: np.ndarray, probabilities: np.ndarray) -> list[int]:
     """Chooses the four mistakes with the lowest probability of the true class, the worst first, and then four right ones.
 
-    Of the right ones the surest of each class come first, classes of the mistakes before others.
+    Among the right ones, the most confident of each class come first, and classes of the mistakes before others.
 
     Args:
         labels: `int [n]`.
@@ -120,16 +120,16 @@ def inspect_run(
     *,
     tell: Callable[[str], None] = lambda line: print(say_sentence(line)),
 ) -> list[Path]:
-    """Draws what the best model of a run looks at, into the run's `figures/`; each figure with its numbers in a CSV.
+    """Draws what the best model of a run looks at, into the run's `figures/`; the numbers of each figure go into a CSV.
 
-    `filters.png` (of the first convolution) and `feature_maps.png` (of one image); of a classifier `grad_cam.png` or, for a
-    transformer, `attention.png` (both beside the untrained network), and `loss_line.png` (see `pbl.inspection.loss_line`); of
-    another task what it draws itself (`Task.inspect`): of anomaly detection `codes.png`.
+    `filters.png` (of the first convolution) and `feature_maps.png` (of one image); for a classifier `grad_cam.png` or, for a
+    transformer, `attention.png` (both with the untrained network for comparison), and `loss_line.png` (see `pbl.inspection.loss_line`); for
+    another task what it draws itself (`Task.inspect`): for anomaly detection `codes.png`.
 
     Args:
         run: The run, or its folder. Its `experiment.py` is executed: inspect only runs that you trust.
-        paths: Image files, and folders that are searched for images; the first 16 are shown. Unless given: the four worst mistakes
-            on validation images, and four right ones; where there are no classes, eight validation images.
+        paths: Image files, and folders that are searched for images; the first 16 are shown. By default: the four worst mistakes
+            on validation images, and four right ones; if there are no classes, eight validation images.
         tell: Called with a line for each figure that cannot be drawn for this network.
 
     Returns:
@@ -137,6 +137,12 @@ def inspect_run(
 
     Raises:
         InputError: The run is incomplete; an image cannot be read; without `paths`: the run's data or predictions are missing.
+
+    Example:
+        >>> import pbl
+        >>> files = pbl.inspect_run("runs/mine/001", tell=lambda line: None)  # an MLP has no filters to draw
+        >>> [file.name for file in files]
+        ['loss_line.png', 'loss_line.csv']
     """
     run = load_run(run)
     task = find_task(run.config)
@@ -162,7 +168,7 @@ def inspect_run(
         shown = choose_shown(run, data)
 
     def with_data(draw: Drawing, run: Run) -> tuple[Figure, pd.DataFrame]:
-        if data is None:
+        if no_data is not None:
             raise no_data
         return draw(run, model, data)
 
@@ -194,10 +200,10 @@ def inspect_run(
 
 
 def choose_shown(run: Run, data: Data) -> Shown:
-    """Chooses validation images: of a classifier four mistakes and four right ones (`choose_images`), of another task the first eight.
+    """Chooses validation images: for a classifier four mistakes and four right ones (`choose_images`), for another task the first eight.
 
     Raises:
-        InputError: The run's predictions are missing, or of other images.
+        InputError: The run's predictions are missing, or belong to other images.
     """
     if not run.config.is_classifier:
         images = data.sample("val", OF_EACH * 2)
@@ -207,7 +213,7 @@ def choose_shown(run: Run, data: Data) -> Shown:
         chosen = choose_images(saved.labels, saved.probabilities)
         place = {content: number for number, content in enumerate(images.hashes)}
         places = [place[saved.hashes[number]] for number in chosen]
-    except (IndexError, KeyError):  # of other images or classes
+    except (IndexError, KeyError):  # predictions of other images or classes
         raise InputError(
             "{file} is missing or damaged. Write it again: python -m pbl evaluate {run}.",
             file=run.path / "predictions_val.npz",
@@ -246,11 +252,11 @@ def _draw_feature_maps(run: Run, model: keras.Model, shown: Shown) -> tuple[Figu
     return plot_feature_maps(image, name, maps, caption("{run}: feature maps", run=run.name)), pd.DataFrame(rows)
 
 
-FEWEST_PLACES = 4  # a side of the map, below which it shows little more than a half of the image
+FEWEST_PLACES = 4  # cells per side of the map; with fewer it shows little more than a half of the image
 
 
 def _draw_heat_maps(run: Run, model: keras.Model, shown: Shown, kind: str) -> tuple[Figure, pd.DataFrame]:
-    """Draws Grad-CAM of the predicted class, or attention, beside that of the untrained network."""
+    """Draws Grad-CAM of the predicted class, or attention, next to that of the untrained network."""
     probabilities = predict_probabilities(model, shown.pixels)
     predicted = probabilities.argmax(axis=1)
     if kind == "grad_cam":
@@ -314,7 +320,7 @@ def _draw_loss_line(run: Run, model: keras.Model, data: Data) -> tuple[Figure, p
 
 
 def _sample(data: Data, split: str, most: int) -> tuple[np.ndarray, np.ndarray]:
-    """Returns pixels and labels of at most so many images of a split, each class in its share."""
+    """Returns pixels and labels of at most `most` images of a split, each class in its share."""
     images = data.sample(split, most)
     at = np.linspace(0, len(images.labels) - 1, min(most, len(images.labels))).round().astype(int)
     return images.view[at], images.labels[at]

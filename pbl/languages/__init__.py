@@ -1,4 +1,4 @@
-"""What a person reads, in the reader's language: the English sentence is the key, and a file for each other language holds the rest."""
+"""What a person reads, in the reader's language: the English sentence is the key, and one file for each other language has the translations."""
 
 import os
 import sys
@@ -9,9 +9,9 @@ from pbl.languages.catalogue import list_languages, read_catalogue
 from pbl.languages.forms import fill_sentence
 from pbl.storage.escapes import for_screen
 
-# The fields of a data doctor's finding that hold a word of the doctor's own; a class may be called "test".
+# The fields of a data doctor's finding that contain one of the doctor's own words; a class may be called "test".
 WORDS_OF_DOCTOR = ("split", "earlier", "method", "statistic")
-_TYPED = {"jp": "ja", "日本": "ja"}  # a country's name, typed for its language's
+_TYPED = {"jp": "ja", "日本": "ja"}  # a country's name, typed in place of its language's
 _SOME_WORDS = ("training", "validation", "finished")
 
 
@@ -19,9 +19,9 @@ def choose_language(language: str | None = None) -> str:
     """Returns the language of what is shown to a person, such as "en" or "ja".
 
     Args:
-        language: What was asked for. Else the variable `PBL_LANGUAGE` says it, else the locale: the first that is set of the
-            variables `LC_ALL`, `LC_MESSAGES` and `LANG`, such as `ja_JP.UTF-8`; on Windows, where none is set, the language of the system.
-            A language that has no file in `pbl/languages/` is English.
+        language: The requested language. Otherwise the variable `PBL_LANGUAGE` gives it, otherwise the locale: the first of the
+            variables `LC_ALL`, `LC_MESSAGES` and `LANG` that is set, such as `ja_JP.UTF-8`; on Windows, if none is set, the language of the system.
+            If a language has no file in `pbl/languages/`, English is used.
     """
     names = ("PBL_LANGUAGE", "LC_ALL", "LC_MESSAGES", "LANG")
     chosen = language or next(filter(None, map(os.environ.get, names)), None) or _read_system_language()
@@ -31,7 +31,7 @@ def choose_language(language: str | None = None) -> str:
 
 
 def _read_system_language() -> str:
-    """That in which Windows shows its own menus; "en" on other systems, whose variables say it."""
+    """The language of Windows's own menus; "en" on other systems, where the variables give it."""
     if sys.platform != "win32":
         return "en"
     import ctypes
@@ -41,7 +41,7 @@ def _read_system_language() -> str:
 
 
 def choose_screen_language(language: str | None = None) -> str:
-    """Returns the language as `choose_language` does, but English where the screen has not its letters (`PYTHONIOENCODING=ascii`)."""
+    """Returns the language as `choose_language` does, but English if the screen does not have its letters (`PYTHONIOENCODING=ascii`)."""
     chosen = choose_language(language)
     try:
         "".join(translate(word, chosen) for word in _SOME_WORDS).encode(
@@ -53,17 +53,17 @@ def choose_screen_language(language: str | None = None) -> str:
 
 
 def is_known(template: Any) -> bool:
-    """Whether a sentence is one of ours, and not what a stranger wrote into a file."""
+    """Whether a sentence is one of ours, and not one that a stranger wrote into a file."""
     return isinstance(template, str) and (None, template) in read_catalogue("ja").sentences
 
 
 def translate(text: str, language: str, context: str | None = None) -> str:
-    """Returns a sentence, its fields still open, or a word in another language; where it has none, as it is.
+    """Returns a sentence, with its fields still open, or a word in another language; unchanged if there is no translation.
 
     Args:
-        text: In English.
+        text: The English text.
         language: One of `list_languages`.
-        context: What tells a word from the same word elsewhere: "diagnosis" (the name of a verdict), "cause" or "report".
+        context: Distinguishes a word from the same word elsewhere: "diagnosis" (the name of a verdict), "cause" or "report".
     """
     if language == "en":
         return text
@@ -75,9 +75,9 @@ def say(template: str, language: str | None = None, /, **details: Any) -> str:
     """Fills a sentence in the reader's language.
 
     Args:
-        template: The English sentence, with `{name}` fields, and `{n:image|images}` where a word goes by a number.
+        template: The English sentence, with `{name}` fields, and `{n:image|images}` if a word depends on a number.
         language: One of `list_languages`; that of the screen unless given.
-        **details: The fields. A `Sentence` or an `InputError` among them is said in the same language.
+        **details: The fields. A `Sentence` or an `InputError` among them is translated to the same language.
     """
     language = language or choose_screen_language()
     said = {}
@@ -86,7 +86,7 @@ def say(template: str, language: str | None = None, /, **details: Any) -> str:
             value = say_sentence(value, language)
         elif name in ("reason", "what", "kind", "statistic", "file") and isinstance(
             value, str
-        ):  # the words of the system, or of another process
+        ):  # texts of the system, or of another process
             value = translate(value, language)
         said[name] = value
     return for_screen(_fill(template, said, language), keep_lines=True)
@@ -100,21 +100,21 @@ def _fill(template: str, details: Mapping[str, Any], language: str) -> str:
 
 
 def say_sentence(sentence: Any, language: str | None = None) -> str:
-    """Says a `Sentence` or an `InputError` in the reader's language; any other text as it is."""
+    """Returns a `Sentence` or an `InputError` in the reader's language; any other text unchanged."""
     if isinstance(getattr(sentence, "template", None), str):
         return say(sentence.template, language, **sentence.fields)
     return for_screen(sentence, keep_lines=True)
 
 
 def say_finding(finding: Mapping[str, Any], language: str) -> str:
-    """Says a finding that stands in a file, `data_check.json`: never by a template of a stranger.
+    """Returns a finding from a file, `data_check.json`, in a language: never by a template of a stranger.
 
     Args:
-        finding: A finding's `template`, `details` and `message`; the message, in English, is what is said of a damaged one.
+        finding: A finding's `template`, `details` and `message`; for a damaged one, the English message is returned.
         language: One of `list_languages`.
     """
     message, template, details = str(finding.get("message", "")), finding.get("template"), finding.get("details")
-    if not is_known(template) or not isinstance(details, Mapping):
+    if not isinstance(template, str) or not is_known(template) or not isinstance(details, Mapping):
         return message
     words = {name: translate(details[name], language) for name in WORDS_OF_DOCTOR if isinstance(details.get(name), str)}
     try:

@@ -1,4 +1,4 @@
-"""The sentences of each language: `ja.po` beside this file, gettext's format with the English sentence as the key, read by Babel."""
+"""The sentences of each language: `ja.po` next to this file, in gettext's format with the English sentence as the key, read by Babel."""
 
 import functools
 from collections.abc import Callable
@@ -10,11 +10,11 @@ FOLDER = Path(__file__).parent
 
 
 class Catalogue(NamedTuple):
-    """What one language says.
+    """The sentences of one language.
 
     Attributes:
         sentences: By context (None for most) and English sentence.
-        choose_form: Which form of a word belongs to a number, from 0; `Plural-Forms` in the head of the file.
+        choose_form: Returns the number of a word's form, from 0, for a number; `Plural-Forms` in the head of the file.
     """
 
     sentences: dict[tuple[str | None, str], str]
@@ -27,15 +27,16 @@ def list_languages() -> list[str]:
 
 
 def read_catalogue(language: str) -> Catalogue:
-    """Returns the sentences of a language that `list_languages` names, but for English, whose sentences are the keys."""
+    """Returns the sentences of a language from `list_languages`, except English, whose sentences are the keys."""
     return _read(FOLDER / f"{language}.po")
 
 
 @functools.cache
 def _read(file: Path) -> Catalogue:
-    from babel.messages.pofile import read_po  # only where another language than English is spoken
+    from babel.messages.pofile import read_po  # only needed for a language other than English
 
     with file.open("rb") as stream:
         catalogue = read_po(stream, locale=file.stem)
-    sentences = {(one.context, one.id): one.string for one in catalogue if one.id and one.string and not one.fuzzy}
+    entries = (one for one in catalogue if one.id and one.string and not one.fuzzy)
+    sentences = {(one.context, str(one.id)): str(one.string) for one in entries}
     return Catalogue(sentences, c2py(catalogue.plural_expr))

@@ -1,4 +1,4 @@
-"""Sentences with fields, and words whose form goes by a number: one image, two images."""
+"""Sentences with fields, and words whose form depends on a number: one image, two images."""
 
 from collections.abc import Callable, Mapping
 from numbers import Real
@@ -7,7 +7,7 @@ from typing import Any
 
 
 class _Forms(Formatter):
-    """Puts into `{n:image|images}` the form that belongs to the number."""
+    """Replaces `{n:image|images}` by the form that belongs to the number."""
 
     def __init__(self, choose_form: Callable[[int], int]):
         self.choose_form = choose_form
@@ -17,7 +17,7 @@ class _Forms(Formatter):
             return super().format_field(value, spec)
         forms = spec.split("|")
         is_whole = isinstance(value, Real) and float(value).is_integer()
-        number = int(value) if is_whole else 2  # what is no whole number is told as several
+        number = int(value) if is_whole else 2  # a number that is not whole takes the plural
         return forms[min(int(self.choose_form(number)), len(forms) - 1)]
 
 
@@ -29,7 +29,7 @@ def fill_sentence(
     Args:
         template: With `{name}` fields, as `str.format` takes them, and forms of a word: `{n} {n:image has|images have} no mask`.
         fields: Their values.
-        choose_form: Which form belongs to a number, from 0; that of English unless given.
+        choose_form: Which form belongs to a number, from 0; the English rule unless given.
     """
     if "|" not in template:
         return template.format(**fields)

@@ -1,4 +1,4 @@
-"""Text in lines of a width: numbers, words and the words of Japanese, which has no blanks, are not broken."""
+"""Text in lines of a width: numbers, words and the words of Japanese, which has no spaces, are not broken."""
 
 import re
 import unicodedata
@@ -8,17 +8,17 @@ _OPENING = "（「『【〈《"  # never end one
 
 
 def measure(text: str) -> int:
-    """Returns how many places of a screen a text takes: Chinese and Japanese letters two each."""
+    """Returns how many places a text takes on a screen: Chinese and Japanese letters take two each."""
     return sum(
         0 if unicodedata.combining(one) else 2 if unicodedata.east_asian_width(one) in "WF" else 1 for one in text
     )
 
 
 def wrap(text: str, width: int) -> list[str]:
-    """Breaks a text into lines of at most so many places.
+    """Breaks a text into lines of at most `width` places.
 
-    At blanks; in Japanese also behind its signs, and where hiragana end, which most phrases do. A word that is wider than a
-    line stands on a line of its own, and is broken only where it is Japanese.
+    Lines break at spaces; in Japanese also after punctuation, and where hiragana end, as most phrases do. A word that is wider than a
+    line is on its own line, and is broken only if it is Japanese.
     """
     lines = [""]
     for piece in _split(text):
@@ -32,7 +32,7 @@ def wrap(text: str, width: int) -> list[str]:
 
 
 def _split(text: str) -> list[str]:
-    """Pieces that stay together, each with the blanks behind it."""
+    """Pieces that stay together, each with the spaces after it."""
     pieces, before = [""], ""
     for letter in text:
         if before and _may_break(before, letter):
@@ -57,7 +57,7 @@ def _may_break(before: str, letter: str) -> bool:
 
 
 def _find_break(line: str, width: int) -> int:
-    """Where a Japanese piece that is too wide is broken: between two wide letters, as late as it fits; 0: nowhere."""
+    """Where a Japanese piece that is too wide is broken: between two wide letters, as late as possible; 0: nowhere."""
     places = [
         at
         for at in range(1, len(line))
@@ -81,5 +81,5 @@ def _kind(letter: str) -> str:
 
 
 def is_japanese(text: str) -> bool:
-    """Whether a text has letters that only a Japanese (or Chinese) font has."""
+    """Whether a text has letters that only a Japanese (or Chinese) font contains."""
     return any("\u3000" <= letter <= "\uffee" for letter in text)

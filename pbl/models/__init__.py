@@ -1,8 +1,8 @@
 """The builders: `builder(input_shape, num_classes, **options) -> keras.Model`, not compiled.
 
 Input: raw pixels 0 to 255 (scaling is the first layer, so training and prediction cannot differ). Output: float32 probabilities;
-of an autoencoder pixels, of a centre network maps.
-A builder of your own is entered in an experiment file: `MODELS["mine"] = mine`.
+for an autoencoder pixels, for a centre network maps.
+Enter your own builder in an experiment file: `MODELS["mine"] = mine`.
 """
 
 import contextlib
@@ -37,7 +37,7 @@ from pbl.models import (
 from pbl.models.card import Card
 from pbl.models.efficientnet import split_backbone, unfreeze
 
-# In the order of the course. A file's `CARDS` name its builders: a new model is a file, and its name here.
+# In the order of the course. `CARDS` in each file names its builders: to add a model, add a file and its name here.
 FILES = (
     perceptron,
     mlp,
@@ -60,12 +60,12 @@ FILES = (
 CARDS: dict[str, Card] = {name: card for file in FILES for name, card in file.CARDS.items()}
 MODELS: dict[str, Callable[..., keras.Model]] = {name: getattr(file, name) for file in FILES for name in file.CARDS}
 
-contrastive.BUILDERS = MODELS  # any of them can be an encoder, one's own too
+contrastive.BUILDERS = MODELS  # any of them can be an encoder, also a builder from an experiment file
 
-# `pbl.models.resnet20`; of a builder and a file of the same name, such as `alexnet`, the builder.
+# `pbl.models.resnet20`; if a builder and a file have the same name, such as `alexnet`, it is the builder.
 globals().update(MODELS)
 
-# Loaded on first use: grading, which builds strangers' models, counts nothing.
+# Loaded on first use: grading builds models of strangers and counts nothing.
 __getattr__, _, counts = offer(__name__, {"cost": "count_macs count_trainable_weights"})
 
 __all__ = [
@@ -82,10 +82,10 @@ __all__ = [
 
 
 def find_builder(name: str) -> Callable[..., keras.Model]:
-    """Returns the builder of this name, as `find_name` reads it; raises InputError, with the nearest name, where there is none."""
+    """Returns the builder of this name, as `find_name` reads it; raises InputError, with the nearest name, if there is none."""
     known = name
     if name not in MODELS:
-        from pbl.config import find_name  # not loaded where grading builds models: there names are exact
+        from pbl.config import find_name  # not loaded when grading builds models: its names are exact
 
         known = find_name(name, MODELS)
     if known is None:
@@ -101,18 +101,29 @@ def find_builder(name: str) -> Callable[..., keras.Model]:
 
 
 def options_of(builder: Callable[..., keras.Model]) -> dict[str, Any]:
-    """Returns the options of a builder with their defaults: its arguments after `input_shape` and `num_classes`."""
+    """Returns the options of a builder with their defaults: its arguments after `input_shape` and `num_classes`.
+
+    Example:
+        >>> from pbl import models
+        >>> models.options_of(models.resnet20)
+        {'shortcut': True, 'stochastic_depth': 0.0, 'zero_gamma': False}
+    """
     arguments = list(inspect.signature(builder).parameters.values())[2:]
     return {argument.name: argument.default for argument in arguments if argument.kind != argument.VAR_KEYWORD}
 
 
 def keep_options(name: str, options: dict[str, Any], recorded: dict[str, Any] | None) -> dict[str, Any]:
-    """Returns the options of a run's builder as they were when the run began, whatever the defaults have become since.
+    """Returns the options of a run's builder as they were when the run began, even if the defaults have changed since.
 
     Args:
         name: A name in `MODELS`.
-        options: Those that the run's settings give.
-        recorded: Those that its `environment.json` holds, with the defaults of then; None where it holds none.
+        options: Options in the run's settings.
+        recorded: Options in its `environment.json`, with the defaults of that time; None if it has none.
+
+    Example:
+        >>> from pbl import models
+        >>> models.keep_options("resnet20", {"zero_gamma": True}, {"shortcut": False})  # as it began, and what is set now
+        {'shortcut': False, 'zero_gamma': True}
     """
     formerly = CARDS[name].formerly if name in CARDS else {}
     then = {} if recorded is None else {**formerly, **recorded}
@@ -120,7 +131,7 @@ def keep_options(name: str, options: dict[str, Any], recorded: dict[str, Any] | 
 
 
 def _check_option(option: str, value: Any, kind: Any) -> None:
-    """Raises InputError where a value is not of the kind that the builder says: any word would be true."""
+    """Raises InputError if a value does not have the type that the builder's signature gives: otherwise any word would count as true."""
     is_number = isinstance(value, (int, float)) and not isinstance(value, bool)
     if kind is bool and not isinstance(value, bool):
         wanted = Sentence("true or false")
@@ -148,6 +159,11 @@ def build(name: str, input_shape: tuple[int, int, int], num_classes: int, **opti
 
     Raises:
         InputError: No such model or option (the nearest name is given), or an option's value is out of range.
+
+    Example:
+        >>> from pbl import models
+        >>> models.build("mlp", (8, 8, 1), 10, widths=[32]).output_shape
+        (None, 10)
     """
     builder = find_builder(name)
     parameters = inspect.signature(builder).parameters
@@ -174,7 +190,7 @@ def build(name: str, input_shape: tuple[int, int, int], num_classes: int, **opti
     except InputError:
         raise
     except (TypeError, ValueError) as error:
-        # What a student's own builder raises is theirs to debug, and without options the fault is ours.
+        # An error in a student's own builder is theirs to debug; an error without options is our fault.
         if not (options and builder.__module__.startswith("pbl.")):
             raise
         raise InputError(
@@ -190,14 +206,14 @@ def build(name: str, input_shape: tuple[int, int, int], num_classes: int, **opti
             kind=type(model).__name__,
         )
     _check_inputs(model, name, tuple(input_shape))
-    # A Sequential without keras.Input, or a subclass whose layers wait for their first call: into a model that has no weights
-    # yet Keras loads none, without a word.
+    # A Sequential without keras.Input, or a subclass whose layers wait for their first call, has no weights yet. Keras would load
+    # none into it, without a warning.
     if not all(layer.built for layer in (model, *model.layers)):
         with contextlib.suppress(NotImplementedError):  # a model that is never called, such as a GAN
             model(keras.ops.zeros((1, *input_shape), "uint8"))
-    for layer in model.layers:  # Keras before 3.15 pools a map to nothing, and says nothing
+    for layer in model.layers:  # Keras before 3.15 may pool a map to size 0 without an error
         shape = ()
-        with contextlib.suppress(AttributeError, ValueError):  # of a layer that was not called, or gives several
+        with contextlib.suppress(AttributeError, ValueError):  # the layer was not called, or has several outputs
             shape = layer.output.shape
         if 0 in shape:
             raise InputError(
@@ -210,9 +226,9 @@ def build(name: str, input_shape: tuple[int, int, int], num_classes: int, **opti
 
 
 def _check_inputs(model: keras.Model, name: str, input_shape: tuple[int, int, int]) -> None:
-    """Raises InputError where a model says that it takes something else than images of this shape."""
+    """Raises InputError if a model's inputs are declared for something else than images of this shape."""
     inputs = getattr(model, "inputs", None)
-    if not inputs:  # a subclass, or not built yet
+    if not inputs:  # a subclass, or a model that is not built yet
         return
     if len(inputs) > 1:
         raise InputError(

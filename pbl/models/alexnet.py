@@ -3,9 +3,9 @@
 Krizhevsky, Sutskever and Hinton (2012), ImageNet Classification with Deep Convolutional Neural Networks, section 3.5 and
 figure 2. 62,378,344 trainable weights at 227x227x3 with 1000 classes.
 
-Different from the paper: one device, so no convolution is split into two groups (with them: 60,965,224 weights); local
+Different from the paper: one device, so no convolution is split into two groups (with groups: 60,965,224 weights); local
 response normalisation is an option, off by default, since later work (Simonyan and Zisserman 2014) found no gain; pixels
-are scaled to -1 to 1 where the paper subtracts the mean image; overlapping pooling, dropout and initialisation are kept.
+are scaled to -1 to 1, where the paper subtracts the mean image. Overlapping pooling, dropout and initialisation are kept.
 """
 
 import keras
@@ -53,6 +53,15 @@ def alexnet(
 
     Returns:
         A model, not compiled: `[batch, *input_shape]` to `float32 [batch, num_classes]`, rows that sum to 1.
+
+    Raises:
+        InputError: The images are smaller.
+
+    Example:
+        >>> from pbl import models
+        >>> model = models.alexnet((227, 227, 3), 1000)
+        >>> models.count_trainable_weights(model)
+        62378344
     """
     check_size("alexnet", input_shape, CARDS["alexnet"].smallest)
     model = keras.Sequential(name="alexnet")
@@ -79,7 +88,7 @@ def alexnet(
 
 
 def _conv(filters: int, size: int, *, bias: int, strides: int = 1, padding: str = "same") -> layers.Layer:
-    # Section 5: weights from a normal distribution of 0.01; biases 1 in layers 2, 4 and 5, so that ReLUs start alive.
+    # Section 5: weights from a normal distribution with standard deviation 0.01; biases 1 in layers 2, 4 and 5, so that ReLUs start active.
     return layers.Conv2D(
         filters,
         size,

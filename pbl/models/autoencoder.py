@@ -1,8 +1,8 @@
-"""Autoencoders: networks that give back their input through a narrow code, and so must learn what their images have in common.
+"""Autoencoders: networks that reproduce their input through a narrow code, and so must learn what their images have in common.
 
 Rumelhart, Hinton and Williams (1986), Learning internal representations by error propagation, section "The encoding problem";
 Hinton and Salakhutdinov (2006), Science 313, 504-507: deep ones for images; Vincent et al. (2008), ICML, 1096-1103: denoising;
-Kingma and Welling (2013), arXiv:1312.6114: the variational one. They learn no class: `task=anomaly`, or `task=own`.
+Kingma and Welling (2013), arXiv:1312.6114: the variational one. They learn no classes: `task=anomaly`, or `task=own`.
 """
 
 from collections.abc import Sequence
@@ -21,9 +21,9 @@ CARDS = {
 
 @keras.saving.register_keras_serializable("pbl")
 class Autoencoder(keras.Model):
-    """A model whose target is its own input: the labels of a `fit` are not looked at.
+    """A model whose target is its own input: the labels of a `fit` are ignored.
 
-    Its loss is the squared error of a pixel on the scale from 0 to 1, the mean over pixels and images, and what its layers add.
+    Its loss is the squared error of a pixel on the scale from 0 to 1, averaged over pixels and images, plus the losses of its layers.
     """
 
     def compute_loss(self, x=None, y=None, y_pred=None, sample_weight=None, training=True):
@@ -35,7 +35,7 @@ class Autoencoder(keras.Model):
         return ops.cast(pixels, "float32") / 255
 
     def add_penalties(self, by_image, sample_weight):
-        """The mean of the losses by image, weighted where the data have weights, and the losses that layers add."""
+        """The mean of the losses by image, weighted if the data have weights, and the losses that layers add."""
         if sample_weight is not None:
             by_image = by_image * ops.cast(sample_weight, by_image.dtype)
         return ops.mean(by_image) + sum(self.losses)
@@ -43,26 +43,26 @@ class Autoencoder(keras.Model):
 
 @keras.saving.register_keras_serializable("pbl")
 class VariationalAutoencoder(Autoencoder):
-    """An autoencoder of which each pixel's grey is the probability of white (Kingma and Welling 2013, equation 10).
+    """An autoencoder in which the grey of each pixel is the probability of white (Kingma and Welling 2013, equation 10).
 
-    Its loss is what the image costs in nats: the cross-entropy of all its pixels, and what `Sampling` adds for the code.
+    Its loss is the cost of an image in nats: the cross-entropy of all its pixels, plus what `Sampling` adds for the code.
     """
 
     def compute_loss(self, x=None, y=None, y_pred=None, sample_weight=None, training=True):
         pixels = keras.losses.binary_crossentropy(
             self.scale(x), self.scale(y_pred)
-        )  # [batch, height, width], mean of channels
+        )  # [batch, height, width], mean over channels
         by_image = ops.sum(pixels, axis=(1, 2)) * x.shape[-1]
         return self.add_penalties(by_image, sample_weight)
 
 
 @keras.saving.register_keras_serializable("pbl")
 class Sampling(layers.Layer):
-    """Draws a code from the normal distribution that the encoder names; in inference its mean.
+    """Draws a code from the normal distribution that the encoder gives; in inference it returns the mean.
 
-    Input: mean and logarithm of the variance, two of `[batch, code]`. The draw is mean + deviation * noise, so that gradients pass
+    Input: mean and logarithm of the variance, two arrays `[batch, code]`. The draw is mean + deviation * noise, so that gradients pass
     (the reparameterisation of section 2.4). It adds the Kullback-Leibler divergence from the standard normal distribution to the
-    loss, in nats, the mean over the batch (appendix B).
+    loss, in nats, averaged over the batch (appendix B).
     """
 
     def __init__(self, **kwargs):
@@ -89,28 +89,29 @@ def autoencoder(
 ) -> keras.Model:
     """Builds an autoencoder of dense layers (Rumelhart, Hinton and Williams 1986; deep ones: Hinton and Salakhutdinov 2006).
 
-    Differences from Hinton and Salakhutdinov: ReLU in place of the logistic function; no layer is trained before the others; the
-    loss is the squared error.
+    Differences from Hinton and Salakhutdinov: ReLU in place of the logistic function; no layer-wise pre-training; the loss is the
+    squared error.
 
     Args:
         input_shape: (height, width, channels) of the images, pixels 0 to 255.
-        num_classes: Not used: it learns no class.
-        code_size: Numbers in the code. With as many as there are pixels it could copy its input.
+        num_classes: Not used: it learns no classes.
+        code_size: Numbers in the code. With as many as there are pixels, it could copy its input.
         widths: Units of each hidden layer of the encoder, from the first to the last; the decoder has them in reverse.
         activation: Name of the hidden layers' activation; the code has none.
-        noise: Standard deviation of normal noise on the pixels in training, on the scale from 0 to 1: the network must then give
-            back the clean image (Vincent et al. 2008, who set pixels to 0; normal noise is of the same authors, 2010, JMLR 11, 3371-3408).
+        noise: Standard deviation of normal noise on the pixels in training, on the scale from 0 to 1: the network must then return
+            the clean image (Vincent et al. 2008, who set pixels to 0; the same authors used normal noise in 2010, JMLR 11, 3371-3408).
 
     Returns:
         A model, not compiled, with its own loss: `[batch, *input_shape]` to `float32 [batch, *input_shape]`, pixels 0 to 255.
 
     Example:
-        ```python
-        data = pbl.load_data("digits")
-        model = pbl.models.autoencoder(data.input_shape, data.num_classes, code_size=8)
-        model.compile(optimizer="adam")
-        model.fit(data.train, validation_data=data.val, epochs=20)
-        ```
+        >>> import pbl
+        >>> data = pbl.load_data("digits")
+        >>> model = pbl.models.autoencoder(data.input_shape, data.num_classes, code_size=8)
+        >>> model.compile(optimizer="adam")
+        >>> history = model.fit(data.train, validation_data=data.val, epochs=2, verbose=0)
+        >>> history.history["loss"][1] < history.history["loss"][0]
+        True
     """
     images, x = _scale(input_shape, noise)
     x = layers.Flatten()(x)
@@ -128,15 +129,21 @@ def conv_autoencoder(
     widths: Sequence[int] = (16, 32),
     noise: float = 0.0,
 ) -> keras.Model:
-    """Builds an autoencoder of convolutions: each layer of the encoder halves the map, each of the decoder doubles it.
+    """Builds an autoencoder of convolutions: each layer of the encoder halves the map, each layer of the decoder doubles it.
 
     Args:
         input_shape, num_classes, code_size, noise: As for `autoencoder`.
-        widths: Channels of each convolution of the encoder; the decoder has them in reverse. Sides that 2 to the power of their
-            number does not divide are padded with black, and cut back at the end.
+        widths: Channels of each convolution of the encoder; the decoder has them in reverse. Sides that are not a multiple of 2 to the
+            power of their number are padded with black, and cut back at the end.
 
     Returns:
         As `autoencoder`.
+
+    Example:
+        >>> from pbl import models
+        >>> model = models.conv_autoencoder((28, 28, 1), 1)
+        >>> models.count_trainable_weights(model)
+        113841
     """
     height, width, channels = input_shape
     factor = 2 ** len(widths)
@@ -166,14 +173,20 @@ def vae(
 ) -> keras.Model:
     """Builds a variational autoencoder of dense layers (Kingma and Welling 2013, appendix C: a Bernoulli decoder).
 
-    The code of an image is a normal distribution, held near the standard one: a code drawn from that gives an image too.
-    Differences: ReLU in place of tanh; greys are taken for probabilities, as is usual, though they are no zeros and ones.
+    The code of an image is a normal distribution that is kept near the standard one: so a code drawn from the standard one gives an image
+    too. Differences: ReLU in place of tanh; grey values are used as probabilities, as is usual, although they are not only 0 and 1.
 
     Args:
         input_shape, num_classes, code_size, widths, activation: As for `autoencoder`.
 
     Returns:
-        As `autoencoder`; its loss is in nats an image.
+        As `autoencoder`; its loss is in nats per image.
+
+    Example:
+        >>> from pbl import models
+        >>> model = models.vae((28, 28, 1), 1)
+        >>> models.count_trainable_weights(model)
+        214096
     """
     images, x = _scale(input_shape)
     x = layers.Flatten()(x)

@@ -1,4 +1,4 @@
-"""What is known of a model without building it. Each model stands in `CARDS` of its file, beside its builder.
+"""What is known about a model without building it. Each model has an entry in `CARDS` of its file, next to its builder.
 
 A test builds every model and compares it with its card.
 """
@@ -18,14 +18,14 @@ class Card:
     Args:
         style: "Sequential", "Functional" or "subclassed".
         year: Year of the paper.
-        paper: Its authors, and where it is found.
+        paper: Its authors, and where to find it.
         input_shape: The input at which weights and MACs are counted; with `classes` outputs.
         classes: Number of classes at which they are counted.
-        weights: Trainable weights.
-        macs: Multiply-accumulates of the convolutions and dense layers for one image.
-        smallest: Side of the smallest image that it takes, in pixels.
-        formerly: What options were before they became options, where that is not their default: runs that began then keep it.
-        task: What it learns, a name in `TASKS`.
+        weights: Trainable weights; `pbl.models.count_trainable_weights` counts them.
+        macs: Multiply-accumulates of the convolutions and dense layers for one image; `pbl.models.count_macs` counts them.
+        smallest: Side in pixels of the smallest image that it accepts.
+        formerly: Former fixed values of options, if they differ from today's default; runs from that time keep them.
+        task: The task that it learns, a name in `TASKS`.
     """
 
     style: str
@@ -41,7 +41,7 @@ class Card:
 
 
 def check_size(name: str, input_shape: tuple[int, int, int], smallest: int) -> None:
-    """Raises InputError where an image is smaller than the model can take.
+    """Raises InputError if an image is smaller than the model accepts.
 
     Args:
         name: The model's name.

@@ -1,15 +1,15 @@
-"""CenterNet: objects as points. A heat map of each class for the boxes' centres, and at each centre how large the box is.
+"""CenterNet: objects as points. A heat map for each class shows the boxes' centres; at each centre the network gives the size of the box.
 
 Zhou, Wang and Kraehenbuehl (2019), Objects as Points, arXiv:1904.07850, sections 3 and 4: maps at a quarter of the image's size; a peak of
-the heat is a box, which needs neither anchors nor the suppression of others. `task=detection`; `pbl.training.box_loss` has the loss.
+the heat is a box, which needs neither anchors nor non-maximum suppression. `task=detection`; the loss is in `pbl.training.box_loss`.
 
-Different from the paper: a small network of its own, which halves the image to a sixteenth and doubles it back to a quarter, in place of
+Different from the paper: a small network of our own, which reduces the image to a sixteenth and doubles it back to a quarter, in place of
 Hourglass-104, DLA-34 or ResNet-18; or any classifier of this package (`encoder="resnet20"`), with the weights of a run or of ImageNet,
 frozen until `fine_tune_epochs`. Normal convolutions where the paper has deformable ones. The three heads share one 3x3 convolution. No
-flipped second look in prediction. Images whose sides the network cannot halve are padded with black at the right and below.
+second prediction on the flipped image. Images whose sides the network cannot halve are padded with black at the right and at the bottom.
 
-Sizes are in cells of the maps, as in the paper's code ("raw" in the paper: neither normalised nor a logarithm): so its weight of .1 in
-the loss holds, and for images of any size the numbers stay small.
+Sizes are in cells of the maps, as in the paper's code ("raw" in the paper: neither normalised nor a logarithm). So the paper's weight of .1
+in the loss applies, and the numbers stay small for images of any size.
 """
 
 import math
@@ -25,26 +25,26 @@ from pbl.models.left_side import check_encoder, find_border, pad, take_left
 CARDS = {
     "center_net": Card("Functional", 2019, "Zhou et al. 2019, arXiv:1904.07850", (64, 64, 1), 10, 280_158, 23_576_576, smallest=16, task="detection"),
 }  # fmt: skip
-STRIDE = 4  # pixels of a cell of the maps, to the right and down; the paper's R
-MOST_FOUND = 100  # boxes of an image; the paper's, and COCO's
-WIDEST = 4  # times the first convolution's channels; a detector of small images needs no more below
-PRIOR = 0.1  # heat everywhere at the start: else a thousand empty cells outweigh each centre (Lin et al. 2017, section 4.1; the paper's too)
+STRIDE = 4  # pixels per cell of the maps, to the right and down; the paper's R
+MOST_FOUND = 100  # boxes per image; the number of the paper, and of COCO
+WIDEST = 4  # most channels, as a multiple of the first convolution's; a detector of small images needs no more
+PRIOR = 0.1  # heat everywhere at the start, 0 to 1: otherwise a thousand empty cells outweigh each centre (Lin et al. 2017, section 4.1; the paper's too)
 
 
 def decode(maps, size: tuple[int, int], stride: int = STRIDE):
-    """Turns maps into boxes: each peak of the heat is the centre of one (section 3, "From points to bounding boxes").
+    """Turns maps into boxes: each peak of the heat is the centre of a box (section 3, "From points to bounding boxes").
 
-    A peak is a cell whose heat is the highest of its 3x3 cells, found with a maximum filter; of the peaks of all classes together the
-    100 highest are kept. Peaks of equal heat side by side are all kept.
+    A peak is a cell whose heat is the highest of its 3x3 cells, found with a maximum filter. The 100 highest peaks of all classes together
+    are kept. Neighbouring peaks of equal heat are all kept.
 
     Args:
-        maps: `float [batch, rows, columns, classes + 4]`: heat from 0 to 1, width and height in cells, and where in its cell the centre
-            lies, to the right and down, from 0 to 1.
-        size: (height, width) of the images, in pixels: boxes are cut to it.
-        stride: Pixels of a cell.
+        maps: `float [batch, rows, columns, classes + 4]`: heat from 0 to 1, width and height in cells, and the position of the centre in its
+            cell, to the right and down, from 0 to 1.
+        size: (height, width) of the images, in pixels: boxes are cut at the border.
+        stride: Pixels per cell.
 
     Returns:
-        `float32 [batch, 100, 6]`, rows `left, top, right, bottom, class, score` in pixels, by falling score; rows without a box have
+        `float32 [batch, 100, 6]`, rows `left, top, right, bottom, class, score` in pixels, the highest score first; rows without a box have
         class -1 and score 0.
     """
     maps = ops.cast(maps, "float32")
@@ -54,7 +54,7 @@ def decode(maps, size: tuple[int, int], stride: int = STRIDE):
     highest = ops.max_pool(heat, 3, strides=1, padding="same")
     peaks = ops.reshape(ops.where(heat >= highest, heat, 0.0), (-1, rows * columns * classes))
     found = min(MOST_FOUND, rows * columns * classes)
-    score, place = ops.top_k(peaks, found)  # [batch, found]; of equal ones the first
+    score, place = ops.top_k(peaks, found)  # [batch, found]; of equal values the first
     cell, kind = place // classes, ops.cast(place % classes, "float32")
     here = ops.take_along_axis(ops.reshape(maps[..., classes:], (-1, rows * columns, 4)), cell[..., None], axis=1)
     x = ops.cast(cell % columns, "float32") + here[..., 2]
@@ -81,7 +81,7 @@ def decode(maps, size: tuple[int, int], stride: int = STRIDE):
 
 @keras.saving.register_keras_serializable("pbl")
 class CenterNet(keras.Model):
-    """A Functional model that gives maps when it is called, trained or evaluated, and boxes from `predict`; see `decode`."""
+    """A Functional model that returns maps when it is called, trained or evaluated, and boxes from `predict`; see `decode`."""
 
     def predict_step(self, data):
         images, *_ = keras.utils.unpack_x_y_sample_weight(data)
@@ -104,22 +104,28 @@ def center_net(
     Args:
         input_shape: (height, width, channels) of the images, at least 16x16, pixels 0 to 255.
         num_classes: Number of classes; there is no background class.
-        width: Channels of the first convolution; each halving doubles them, to 4 times as many.
-        depth: How often the image is halved, at least 2: the maps are at a quarter, and what lies below sees further. 4 is enough for
-            objects of about 50 pixels.
-        head: Channels of the convolution before the maps; the paper's have 64 (DLA-34, ResNet) or 256.
-        encoder: A classifier of this package in place of the left side, such as "resnet20" or "efficientnetv2_transfer"; its depth is
+        width: Channels of the first convolution; each halving doubles them, up to 4 times as many.
+        depth: How often the image is halved, at least 2: the maps are at a quarter, and deeper levels see a larger part of the image. 4 is enough
+            for objects of about 50 pixels.
+        head: Channels of the convolution before the maps; the paper has 64 (DLA-34, ResNet) or 256.
+        encoder: A classifier of this package in place of the left side, such as "resnet20" or "efficientnetv2_transfer"; `depth` is
             then how often its maps halve.
-        encoder_options: Its own options, such as {"variant": "b1"}.
-        weights: Of the encoder: the folder of a run of that classifier, or of `task=contrast` with it as encoder; "imagenet" where the
+        encoder_options: The classifier's own options, such as {"variant": "b1"}.
+        weights: Weights of the encoder: the folder of a run of that classifier, or of `task=contrast` with it as encoder; "imagenet" if the
             classifier has such weights. None: random, and it is trained from the first epoch on.
 
     Returns:
         A `CenterNet`, not compiled: `[batch, *input_shape]` to maps `float32 [batch, height / 4, width / 4, num_classes + 4]`, rounded up;
-        its `predict` gives boxes.
+        its `predict` returns boxes.
 
     Raises:
-        InputError: An option that does not fit; no such run, or one of another classifier.
+        InputError: An option does not fit; there is no such run, or it is of another classifier.
+
+    Example:
+        >>> from pbl import models
+        >>> model = models.center_net((64, 64, 1), 10)
+        >>> models.count_trainable_weights(model)
+        280158
     """
     check_size("center_net", input_shape, CARDS["center_net"].smallest)
     check_encoder(encoder, encoder_options, weights)

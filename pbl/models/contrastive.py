@@ -1,7 +1,7 @@
-"""Contrastive learning: an encoder that puts what is alike side by side, and all else apart.
+"""Contrastive learning: an encoder that puts similar images close together, and all others apart.
 
-Chen, Kornblith, Norouzi and Hinton (2020), arXiv:2002.05709: SimCLR, without labels: alike are two views of one image; Khosla et al.
-(2020), arXiv:2004.11362: with labels: alike are all images of a class. They learn no classes: `task=contrast`. The encoder is any
+Chen, Kornblith, Norouzi and Hinton (2020), arXiv:2002.05709: SimCLR, without labels: two views of one image are alike; Khosla et al.
+(2020), arXiv:2004.11362: with labels: all images of a class are alike. They learn no classes: `task=contrast`. The encoder is any
 builder of this package, cut off before its last layer; `encoder_transfer` makes a classifier of it.
 """
 
@@ -17,7 +17,7 @@ from pbl.models.card import SMALL, Card
 from pbl.models.keras_private import open_tape
 
 CHEN, KHOSLA = "Chen et al. 2020, arXiv:2002.05709", "Khosla et al. 2020, arXiv:2004.11362"
-# Weights of encoder and projection; multiply-accumulates of the encoder, which alone is used afterwards.
+# Weights of encoder and projection; multiply-accumulates of the encoder: only the encoder is used afterwards.
 CARDS = {
     "simclr": Card("subclassed", 2020, CHEN, SMALL, 10, 318_608, 40_550_400, task="contrast"),
     "supcon": Card("subclassed", 2020, KHOSLA, SMALL, 10, 318_608, 40_550_400, task="contrast"),
@@ -25,31 +25,31 @@ CARDS = {
 }
 BUILDERS: dict[
     str, Callable[..., keras.Model]
-] = {}  # `pbl.models` fills it, which knows all; to import it here would be a circle
-ITSELF = -1e9  # in place of an embedding's similarity to itself, so that its share is 0
+] = {}  # filled by `pbl.models`, which knows all builders; importing it here would be circular
+ITSELF = -1e9  # replaces the similarity of an embedding to itself, so that its share is 0
 
 
 def contrastive_loss(embeddings, alike, temperature: float):
-    """Computes NT-Xent, and the supervised contrastive loss: minus the log of the share that what is alike has among all others.
+    """Computes NT-Xent, and the supervised contrastive loss: minus the log of the share of alike embeddings among all others.
 
-    For each embedding i, with P(i) the others that are alike, and s the cosine by the temperature:
+    For each embedding i, with P(i) the other embeddings that are alike, and s the cosine divided by the temperature:
 
         loss_i = -1 / |P(i)| * sum over p in P(i) of log(exp(s_ip) / sum over a != i of exp(s_ia))
 
     NT-Xent (Chen et al. 2020, equation 1) has one such p, the image's other view; with labels it is L_out of Khosla et al. (2020,
-    equation 2). Where nothing is told apart the loss is ln(2B - 1), for B images of two views.
+    equation 2). If all embeddings are equally similar, the loss is ln(2B - 1), for B images with two views each.
 
     Args:
         embeddings: `float32 [n, size]`, each of length 1.
-        alike: `int [n]`: equal numbers are alike, such as the number of the image, or its class. Each has another one that is alike.
-        temperature: Above 0; Chen et al. take .1 to .5. The lower, the more the nearest others count.
+        alike: `int [n]`: equal numbers are alike, such as the number of the image, or its class. Each number occurs at least twice.
+        temperature: Above 0; Chen et al. take .1 to .5. With a lower one the nearest others count more.
 
     Returns:
         The mean over the embeddings, `float32`.
     """
     n = ops.shape(embeddings)[0]
     similarity = ops.matmul(embeddings, ops.transpose(embeddings)) / temperature  # [n, n]
-    others = 1.0 - ops.eye(n)  # [n, n]: 0 where an embedding meets itself
+    others = 1.0 - ops.eye(n)  # [n, n]: 0 for an embedding and itself
     log_shares = similarity - ops.logsumexp(similarity + ITSELF * (1.0 - others), axis=1, keepdims=True)  # [n, n]
     positives = ops.cast(ops.equal(alike[:, None], alike[None, :]), "float32") * others  # [n, n]
     return -ops.mean(ops.sum(positives * log_shares, axis=1) / ops.sum(positives, axis=1))
@@ -59,15 +59,15 @@ def contrastive_loss(embeddings, alike, temperature: float):
 class Contrastive(keras.Model):
     """An encoder and a projection that are trained by a contrastive loss on two views of each image.
 
-    Called on images it gives their features, `float32 [batch, features]`: what comes before the projection, which is thrown away
-    (Chen et al. 2020, section 4.2: features before it serve better).
+    Called on images it returns their features, `float32 [batch, features]`, the values before the projection. The projection is not used
+    after training (Chen et al. 2020, section 4.2: the features before it work better).
 
     Args:
-        encoder: Images, pixels 0 to 255, to features `[batch, features]`.
-        projection: Features to embeddings `[batch, size]`.
-        temperature: Of the loss.
-        supervised: Whether images of a class are alike, or only the views of an image.
-        negatives: False: only pulls together what is alike, and pushes nothing apart; then all embeddings become one.
+        encoder: From images, pixels 0 to 255, to features `[batch, features]`.
+        projection: From features to embeddings `[batch, size]`.
+        temperature: Temperature of the loss.
+        supervised: Whether all images of a class are alike, or only the views of an image.
+        negatives: False: only pulls alike images together, and pushes nothing apart; then all embeddings become equal.
     """
 
     def __init__(
@@ -83,7 +83,7 @@ class Contrastive(keras.Model):
         self.encoder, self.projection = encoder, projection
         self.temperature, self.supervised, self.negatives = temperature, supervised, negatives
         self.trackers = [keras.metrics.Mean(name=name) for name in ("loss", "guessing", "match", "spread")]
-        self.built = True  # its networks are; of the whole Keras would not know
+        self.built = True  # its two networks are built; Keras would not know that for the model
 
     @property
     def metrics(self):
@@ -93,12 +93,12 @@ class Contrastive(keras.Model):
         return ops.cast(self.encoder(images, training=training), "float32")
 
     def embed(self, images, training=False):
-        """Embeddings on the unit sphere, `float32 [batch, size]`: what the loss compares."""
+        """Embeddings on the unit sphere, `float32 [batch, size]`: the vectors that the loss compares."""
         z = ops.cast(self.projection(self.encoder(images, training=training), training=training), "float32")
         return z / ops.maximum(ops.norm(z, axis=1, keepdims=True), 1e-8)
 
     def train_step(self, data):
-        """One step on a batch of two views of each image, `[batch, 2, height, width, channels]`, and the labels `[batch]`."""
+        """One step on a batch of two views of each image, `[batch, 2, height, width, channels]`, and labels `[batch]`."""
         with open_tape() as tape:
             loss, z = self._compute(data, training=True)
             scaled = self.optimizer.scale_loss(loss)
@@ -125,14 +125,14 @@ class Contrastive(keras.Model):
         return contrastive_loss(z, ops.concatenate([alike, alike]), self.temperature), z
 
     def _track(self, loss, z):
-        """`guessing`: the loss of telling nothing apart; `match`: whose most similar other is its other view; `spread`: see
-        `pbl.evaluation.contrast.measure_spread`."""
+        """`guessing`: the loss if nothing is told apart; `match`: share of views whose most similar other is the other view of the same image;
+        `spread`: see `pbl.evaluation.contrast.measure_spread`."""
         count = ops.shape(z)[0]  # 2 batch
         similarity = ops.matmul(z, ops.transpose(z)) + ITSELF * ops.eye(count)
         partner = (ops.arange(count) + count // 2) % count
         nearest = ops.cast(ops.argmax(similarity, axis=1), "int32")
         found = ops.cast(ops.equal(nearest, ops.cast(partner, "int32")), "float32")
-        variance = 1.0 - ops.sum(ops.square(ops.mean(z, axis=0)))  # of points of length 1
+        variance = 1.0 - ops.sum(ops.square(ops.mean(z, axis=0)))  # for points of length 1
         values = (
             loss, ops.log(ops.cast(count - 1, "float32")), ops.mean(found), ops.sqrt(ops.maximum(variance, 0.0)),
         )  # fmt: skip
@@ -154,7 +154,7 @@ class Contrastive(keras.Model):
 
 @keras.saving.register_keras_serializable("pbl")
 class WithoutHead(keras.Model):
-    """A subclassed classifier whose last layer is passed over: a Functional one is cut, and needs none of this."""
+    """A subclassed classifier whose last layer is skipped. A Functional one is cut, and does not need this."""
 
     def __init__(self, classifier: keras.Model, **kwargs):
         super().__init__(**kwargs)
@@ -177,7 +177,7 @@ class WithoutHead(keras.Model):
 def build_classifier(
     name: str, input_shape: tuple[int, int, int], num_classes: int, options: dict[str, Any] | None = None
 ) -> keras.Model:
-    """Builds a classifier that an encoder is cut from; arguments and errors as for `build_encoder`."""
+    """Builds a classifier from which an encoder is cut; arguments and errors as for `build_encoder`."""
     if name not in BUILDERS:
         raise InputError(
             "model_options.encoder: no model is called '{name}'. {nearest}",
@@ -209,17 +209,17 @@ def build_encoder(
     Args:
         name: A name in `pbl.models.MODELS`.
         input_shape: (height, width, channels), pixels 0 to 255.
-        num_classes: Of the classifier that is cut; it changes nothing in the encoder.
-        options: The builder's own.
+        num_classes: Of the classifier that is cut; it does not change the encoder.
+        options: The builder's own options.
 
     Returns:
         A model from images to features `[batch, features]`.
 
     Raises:
-        InputError: There is no such model or option; it is no classifier, or ends in several outputs.
+        InputError: There is no such model or option; it is not a classifier, or ends in several outputs.
     """
     classifier = build_classifier(name, input_shape, num_classes, options)
-    is_functional = bool(getattr(classifier, "inputs", None))  # one that is subclassed does not know them
+    is_functional = bool(getattr(classifier, "inputs", None))  # a subclassed model does not know its inputs
     head = classifier.layers[-1] if classifier.layers else None
     if not isinstance(head, layers.Dense) or (is_functional and len(classifier.outputs) > 1):
         raise InputError(
@@ -241,12 +241,12 @@ def build_encoder(
 
 
 def list_encoder_weights(encoder: keras.Model) -> list[keras.Variable]:
-    """Returns the weights of what `build_encoder` gives, in the order of `list_body_weights` of the classifier that was cut."""
+    """Returns the weights of an encoder from `build_encoder`, in the order of `list_body_weights` of the classifier that was cut."""
     return list_body_weights(encoder.classifier) if isinstance(encoder, WithoutHead) else encoder.weights
 
 
 def list_body_weights(classifier: keras.Model) -> list[keras.Variable]:
-    """Returns the weights of a classifier without those of its last layer."""
+    """Returns the weights of a classifier without the weights of its last layer."""
     head = {id(weight) for weight in classifier.layers[-1].weights}
     return [weight for weight in classifier.weights if id(weight) not in head]
 
@@ -264,25 +264,32 @@ def simclr(
 ) -> keras.Model:
     """Builds SimCLR (Chen et al. 2020, section 2 and algorithm 1): an encoder, and a projection of two dense layers.
 
-    Different from the paper: the projection's hidden layer is as wide as `hidden` says, not as the features; the negatives are
-    those of one device; the augmentation is the settings'. Batches are larger there (256 to 8,192), and trainings longer (100 to 1,000
-    epochs).
+    Different from the paper: the projection's hidden layer has `hidden` units, not as many as the features; the negatives are
+    those of one device; the augmentation comes from the settings. The paper has larger batches (256 to 8,192) and longer trainings (100 to
+    1,000 epochs).
 
     Args:
         input_shape: (height, width, channels), pixels 0 to 255.
-        num_classes: Number of classes; nothing depends on it.
-        encoder: A classifier of this package, which is cut off before its last layer.
-        encoder_options: Its own options, such as {"dropout": 0.1}.
+        num_classes: Number of classes; the model does not depend on it.
+        encoder: A classifier of this package; it is cut off before its last layer.
+        encoder_options: The classifier's own options, such as {"dropout": 0.1}.
         hidden: Units of the projection's hidden layer.
-        projection: Numbers of an embedding; the paper's 128.
-        temperature: Of the loss; the paper takes .1 on ImageNet and .5 on CIFAR-10. So high that all others count alike, nothing is learned.
-        negatives: False leaves out what pushes apart: an experiment with what makes all embeddings one.
+        projection: Numbers in an embedding; 128 in the paper.
+        temperature: Temperature of the loss; the paper takes .1 on ImageNet and .5 on CIFAR-10. If it is so high that all others count equally, nothing
+            is learned.
+        negatives: False leaves out the part that pushes apart: an experiment that shows how all embeddings become equal.
 
     Returns:
         A `Contrastive`, not compiled: images to features, `float32 [batch, features]`.
 
     Raises:
         InputError: An option out of range; the encoder cannot be cut.
+
+    Example:
+        >>> from pbl import models
+        >>> model = models.simclr((32, 32, 3), 10)
+        >>> models.count_trainable_weights(model)
+        318608
     """
     made = build_encoder(encoder, input_shape, num_classes, encoder_options)
     return _join(made, input_shape, hidden, projection, temperature, "simclr", negatives=negatives)
@@ -300,7 +307,13 @@ def supcon(
 ) -> keras.Model:
     """Builds the supervised contrastive network (Khosla et al. 2020): as `simclr`, but all images of a class are alike (L_out).
 
-    It uses the labels of all training images. Arguments as for `simclr`; the paper's temperature is .1.
+    It uses the labels of all training images. Arguments as for `simclr`; the paper's temperature is .1 too.
+
+    Example:
+        >>> from pbl import models
+        >>> model = models.supcon((32, 32, 3), 10)
+        >>> models.count_trainable_weights(model)
+        318608
     """
     made = build_encoder(encoder, input_shape, num_classes, encoder_options)
     return _join(made, input_shape, hidden, projection, temperature, "supcon", supervised=True)
@@ -337,18 +350,18 @@ def encoder_transfer(
     weights: str | None = None,
     dropout: float = 0.0,
 ) -> keras.Model:
-    """Builds a classifier on an encoder that learned by contrast: frozen, and one dense layer (the linear probe of Chen et al. 2020).
+    """Builds a classifier on an encoder that learned by contrast: frozen, with one dense layer (the linear probe of Chen et al. 2020).
 
         python -m pbl train model=encoder_transfer model_options.weights=runs/mnist_simclr/001
 
-    `fine_tune_epochs=5` trains the encoder too afterwards, at a low rate; batch normalisation stays as it is. To train all from the first
+    `fine_tune_epochs=5` also trains the encoder afterwards, at a low rate; batch normalisation stays as it is. To train everything from the first
     epoch on, take the encoder's own classifier with `initial_weights=RUN`.
 
     Args:
         input_shape: (height, width, channels), pixels 0 to 255.
         num_classes: Number of classes, at least 2.
-        encoder, encoder_options: As in `simclr`; those of the run.
-        weights: The folder of a run of `task=contrast`, or a `.weights.h5` of the encoder alone; None: random, and all is trained.
+        encoder, encoder_options: As in `simclr`; the same as in the run.
+        weights: The folder of a run of `task=contrast`, or a `.weights.h5` of the encoder alone; None: random, and all layers are trained.
         dropout: Share of the features set to zero in training.
 
     Returns:
@@ -356,6 +369,12 @@ def encoder_transfer(
 
     Raises:
         InputError: There is no such run, or it is of another encoder.
+
+    Example:
+        >>> from pbl import models
+        >>> model = models.encoder_transfer((32, 32, 3), 10)
+        >>> models.count_trainable_weights(model)
+        269722
     """
     backbone = build_encoder(encoder, input_shape, num_classes, encoder_options)
     backbone.trainable = weights is None
@@ -367,19 +386,19 @@ def encoder_transfer(
     return keras.Model(images, probabilities, name="encoder_transfer")
 
 
-MAY_DIFFER = ("weights", "dropout", "l2")  # options that do not decide which weight belongs where
+MAY_DIFFER = ("weights", "dropout", "l2")  # options that do not change which weight belongs where
 
 
 def take_encoder(backbone: keras.Model, weights: str, name: str, options: dict[str, Any]) -> None:
-    """Gives an encoder the weights of another.
+    """Copies the weights of another encoder into an encoder.
 
     Args:
-        backbone: As `build_encoder` gives it.
+        backbone: The encoder, as `build_encoder` returns it.
         weights: The folder of a run of `task=contrast`, or a `.weights.h5` of such an encoder.
-        name, options: Those of `build_encoder`.
+        name, options: As for `build_encoder`.
 
     Raises:
-        InputError: There is no such run or file, or it is of another encoder, or for images of another shape.
+        InputError: There is no such run or file, or it has another encoder, or one for images of another shape.
     """
     source = Path(weights).expanduser()
     if source.is_dir():
@@ -400,12 +419,12 @@ def assign_encoder(weights: list[keras.Variable], source: Path, name: str, optio
     """Assigns the weights of a run's encoder to others, in their order.
 
     Args:
-        weights: As `list_encoder_weights` or `list_body_weights` gives them.
+        weights: As `list_encoder_weights` or `list_body_weights` returns them.
         source: The folder of a run of `task=contrast`.
-        name, options: Those of `build_encoder`.
+        name, options: As for `build_encoder`.
 
     Raises:
-        InputError: There is no such run, or it is of another encoder, or for images of another shape.
+        InputError: There is no such run, or it has another encoder, or one for images of another shape.
     """
     given = list_encoder_weights(load_encoder(source, name, options))
     if [tuple(weight.shape) for weight in given] != [tuple(weight.shape) for weight in weights]:
@@ -418,7 +437,7 @@ def assign_encoder(weights: list[keras.Variable], source: Path, name: str, optio
 
 
 def load_encoder(folder: Path, name: str, options: dict[str, Any]) -> keras.Model:
-    """Returns the trained encoder of a run of `task=contrast`; raises InputError unless it is of this builder and these options."""
+    """Returns the trained encoder of a run of `task=contrast`; raises InputError unless it has this builder and these options."""
     from pbl.models.saving import whole_weights
     from pbl.runs import load_run
 
@@ -448,7 +467,7 @@ def load_encoder(folder: Path, name: str, options: dict[str, Any]) -> keras.Mode
 
 
 def without_download(options: dict[str, Any]) -> dict[str, Any]:
-    """Returns a builder's options so that its encoder starts from nothing: its own weights follow."""
+    """Returns a builder's options such that its encoder starts with random weights: its own weights are loaded afterwards."""
     inner, name = options.get("encoder_options") or {}, options.get("encoder", "resnet20")
     if "weights" in inner or name.endswith("_transfer"):
         return {**options, "encoder_options": {**inner, "weights": None}}
@@ -456,14 +475,14 @@ def without_download(options: dict[str, Any]) -> dict[str, Any]:
 
 
 def load_classifier(folder: Path, name: str, options: dict[str, Any]) -> keras.Model:
-    """Returns the trained classifier of a run, or of a run of `task=contrast` its encoder.
+    """Returns the trained classifier of a run, or the encoder of a run of `task=contrast`.
 
     Args:
-        folder: The run's.
-        name, options: What it must be, as for `build_encoder`.
+        folder: The run's folder.
+        name, options: The model that it must be, as for `build_encoder`.
 
     Raises:
-        InputError: There is no such run, or it is of another model or other options.
+        InputError: There is no such run, or it has another model or other options.
     """
     from pbl.models.saving import whole_weights
     from pbl.runs import load_run

@@ -11,19 +11,30 @@ from pbl.models.keras_private import flatten_layers
 
 
 def count_trainable_weights(model: keras.Model) -> int:
-    """Returns the number of trainable weights: what the papers call parameters, without moving averages."""
+    """Returns the number of trainable weights: what papers call parameters, without moving averages.
+
+    Example:
+        >>> from pbl import models
+        >>> models.count_trainable_weights(models.resnet20((32, 32, 3), 10))
+        269722
+    """
     return sum(math.prod(weight.shape) for weight in model.trainable_weights)
 
 
 def count_macs(model: keras.Model, input_shape: tuple[int, int, int]) -> int:
     """Counts the multiply-accumulates of all convolutions and dense layers for one image.
 
-    One is a multiplication and an addition; papers that speak of FLOPs mostly mean this number. Pooling,
+    One is a multiplication and an addition; papers that report FLOPs mostly mean this number. Pooling,
     normalisation, activations and the products inside attention are left out.
 
     Args:
-        model: Any Keras model of one input; it is called once, on a black image.
+        model: Any Keras model with one input; it is called once, on a black image.
         input_shape: (height, width, channels).
+
+    Example:
+        >>> from pbl import models
+        >>> models.count_macs(models.resnet20((32, 32, 3), 10), (32, 32, 3))
+        40551040
     """
     macs = 0
 
@@ -31,7 +42,7 @@ def count_macs(model: keras.Model, input_shape: tuple[int, int, int]) -> int:
         def call(*arguments, **options):
             nonlocal macs
             outputs = original(*arguments, **options)
-            # A transposed convolution's kernel is applied at each place of its input, any other's at each of its output.
+            # The kernel of a transposed convolution is applied at each place of its input, any other kernel at each place of its output.
             places = arguments[0] if isinstance(layer, layers.Conv2DTranspose) else outputs
             macs += _macs_of(layer, tuple(places.shape))
             return outputs
@@ -59,7 +70,7 @@ def _macs_of(layer: keras.Layer, shape: tuple[int | None, ...]) -> int:
     if isinstance(layer, layers.Dense):
         return math.prod(shape[1:-1]) * math.prod(kernel)
     if isinstance(layer, layers.EinsumDense):
-        # An axis of the output that is not the kernel's is a position; the kernel is applied at each.
+        # An axis of the output that is not an axis of the kernel is a position; the kernel is applied at each.
         _, kernel_axes, output_axes = layer.equation.replace("->", ",").split(",")
         places = [size for axis, size in zip(output_axes, shape, strict=True) if axis not in kernel_axes]
         return math.prod(places[1:]) * math.prod(kernel)

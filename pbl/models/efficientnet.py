@@ -1,7 +1,7 @@
-"""Transfer learning with EfficientNet: somebody else's features, a head of one's own, with the Functional API.
+"""Transfer learning with EfficientNet: features from another data set and your own head, with the Functional API.
 
 Tan and Le (2019), EfficientNet: Rethinking Model Scaling, arXiv:1905.11946; Tan and Le (2021), EfficientNetV2, arXiv:2104.00298.
-The backbone is that of `keras.applications`, with its weights from ImageNet. The two phases of a course:
+The backbone comes from `keras.applications`, with its weights from ImageNet. The two phases of a course:
 
     model = efficientnet_transfer(data.input_shape, data.num_classes)   # 1. the backbone is frozen: train the head
     model.compile(...); model.fit(...)
@@ -9,20 +9,20 @@ The backbone is that of `keras.applications`, with its weights from ImageNet. Th
     model.compile(optimizer=keras.optimizers.Adam(1e-5), ...); model.fit(...)
 
 Batch normalisation stays in inference mode in both phases: its statistics are ImageNet's, and a small data set would spoil
-them. (Calling a backbone with `training=False` does not do that in a Functional model: `fit` overrides it.)
+them. (In a Functional model, calling a backbone with `training=False` does not achieve that: `fit` overrides it.)
 
-While the backbone is frozen it gives the same features for an image in every epoch. They need to be computed only once:
+A frozen backbone returns the same features for an image in every epoch. They need to be computed only once:
 
     extractor, head = split_backbone(model)                             # two models of the same layers
     features = extractor.predict(images)
     head.compile(...); head.fit(features, labels)                       # trains `model`'s own head
 
-(The extractor predicts, so the backbone's own dropout, which `fit` of the whole model leaves on, is off.)
+(The extractor predicts, so the backbone's own dropout is off. In `fit` of the complete model it is on.)
 
-With `weights=None` there is nothing to keep: the whole network is trained, and batch normalisation's moving averages have
-momentum .9, as in this package's other models and in that of 2021; `keras.applications` has .99 in that of 2019, for the many
-steps of ImageNet (on a small data set the averages would lag many epochs behind). It then has 5,288,548 (b0 of 2019) or 7,139,704
-(b0 of 2021) trainable weights at 1000 classes, as published; frozen, 1,281,000 of them, the head, are.
+With `weights=None` there are no statistics to keep: all layers are trained, and batch normalisation's moving averages have
+momentum .9, as in this package's other models and in the network of 2021. `keras.applications` has .99 in the network of 2019, for the
+many steps of ImageNet (on a small data set the averages would lag many epochs behind). The model then has 5,288,548 (b0 of 2019) or
+7,139,704 (b0 of 2021) trainable weights at 1000 classes, as published; if it is frozen, only the 1,281,000 of the head are trainable.
 """
 
 import re
@@ -39,7 +39,7 @@ from pbl.models.contrastive import load_encoder
 from pbl.models.keras_private import flatten_layers
 
 TAN, TAN_V2 = "Tan and Le 2019, arXiv:1905.11946", "Tan and Le 2021, arXiv:2104.00298"
-FORMERLY = {"batch_norm_momentum": 0.99}  # of the network of 2019; that of 2021 has .9 in `keras.applications` too
+FORMERLY = {"batch_norm_momentum": 0.99}  # for the network of 2019; the one of 2021 has .9 in `keras.applications` too
 CARDS = {
     "efficientnet_transfer": Card("Functional", 2019, TAN, LARGE, 1000, 5_288_548, 385_814_752, 32, FORMERLY),
     "efficientnetv2_transfer": Card("Functional", 2021, TAN_V2, LARGE, 1000, 7_139_704, 718_086_176, 32),
@@ -68,10 +68,10 @@ def efficientnet_transfer(
         num_classes: Number of classes, at least 2.
         variant: "b0", "b1", "b2" or "b3".
         weights: "imagenet" (downloaded once by Keras); the folder of a run of this same model on other data, or of `task=contrast` with
-            it as encoder, whose backbone is taken over; a `.weights.h5` of the backbone alone; or None: random, and the backbone is trained
+            it as encoder: its backbone is used; a `.weights.h5` of the backbone alone; or None: random, and the backbone is trained
             too, batch normalisation included.
         dropout: Share of the pooled features set to zero in training. The papers take .2 for b0 and b1, .3 for b2 and b3.
-        batch_norm_momentum: How much of the moving averages a step keeps, 0 to below 1, where `weights` is None; else they
+        batch_norm_momentum: Share of the moving averages that a step keeps, 0 to below 1, if `weights` is None; otherwise they
             stay as they are.
 
     Returns:
@@ -79,7 +79,13 @@ def efficientnet_transfer(
         `weights` is None, only the head can be trained; see `unfreeze`.
 
     Raises:
-        InputError: No such variant; the weights are not to be had.
+        InputError: There is no such variant; the weights are not available.
+
+    Example:
+        >>> from pbl import models
+        >>> model = models.efficientnet_transfer((224, 224, 3), 1000, weights=None)
+        >>> models.count_trainable_weights(model)
+        5288548
     """
     return _build("efficientnet", input_shape, num_classes, variant, weights, dropout, batch_norm_momentum)
 
@@ -93,7 +99,14 @@ def efficientnetv2_transfer(
     dropout: float = 0.2,
     batch_norm_momentum: float = 0.9,
 ) -> keras.Model:
-    """Builds a frozen EfficientNetV2 with a new head (Tan and Le 2021); arguments as for `efficientnet_transfer`."""
+    """Builds a frozen EfficientNetV2 with a new head (Tan and Le 2021); arguments as for `efficientnet_transfer`.
+
+    Example:
+        >>> from pbl import models
+        >>> model = models.efficientnetv2_transfer((224, 224, 3), 1000, weights=None)
+        >>> models.count_trainable_weights(model)
+        7139704
+    """
     return _build("efficientnetv2", input_shape, num_classes, variant, weights, dropout, batch_norm_momentum)
 
 
@@ -144,7 +157,7 @@ def load_backbone(application, input_shape: tuple[int, int, int], weights: str |
     """Builds a network of `keras.applications` without its head.
 
     Args:
-        application: Its function there.
+        application: The function that builds it.
         input_shape: (height, width, 3).
         weights: "imagenet", a `.weights.h5` of it, or None.
 
@@ -167,7 +180,7 @@ def load_backbone(application, input_shape: tuple[int, int, int], weights: str |
             weights=weights,
             error=" ".join(str(error).split())[:200],
         ) from None
-    except Exception as error:  # Keras raises a bare Exception where it cannot download
+    except Exception as error:  # Keras raises a plain Exception if it cannot download
         if "URL fetch failure" in str(error):
             raise InputError(
                 "ImageNet's weights could not be downloaded: no network? Connect once (Keras keeps them), or give"
@@ -182,13 +195,13 @@ def take_backbone(
     build: Callable[[tuple[int, int, int], int, dict[str, Any]], keras.Model],
     options: dict[str, Any],
 ) -> None:
-    """Gives a model the backbone of a run: one of the same model, or of `task=contrast` with it as encoder.
+    """Copies the backbone of a run into a model: of a run of the same model, or of `task=contrast` with it as encoder.
 
     Args:
         model: The model.
-        folder: The run's.
+        folder: The run's folder.
         build: From the shape of the images, the number of classes and the options of a run to its model, without weights.
-        options: Those of `model` that decide which weight belongs where.
+        options: The options of `model` that decide which weight belongs where.
 
     Raises:
         InputError: There is no such run, or its weights do not fit.
@@ -216,10 +229,10 @@ def take_backbone(
 
 
 def find_backbone(model: keras.Model) -> keras.Model:
-    """Returns the backbone of a model: its one inner model.
+    """Returns the backbone of a model: its only inner model.
 
     Raises:
-        InputError: The model has none.
+        InputError: The model has no inner model, or several.
     """
     inner = [layer for layer in model.layers if isinstance(layer, keras.Model)]
     if len(inner) != 1:
@@ -233,14 +246,21 @@ def find_backbone(model: keras.Model) -> keras.Model:
 
 
 def split_backbone(model: keras.Model) -> tuple[keras.Model, keras.Model]:
-    """Splits a Functional model behind its backbone into two models that share its layers.
+    """Splits a Functional model after its backbone into two models that share its layers.
 
     Args:
-        model: A model with one inner model; what follows it, up to global average pooling, goes with it.
+        model: A model with one inner model; the layers after it, up to global average pooling, belong to the extractor.
 
     Returns:
-        The extractor, images to features (`float32 [batch, features]` where pooling follows), and the head, features
-        to what the model gives.
+        The extractor, from images to features (`float32 [batch, features]` if pooling follows), and the head, from features
+        to the output of the model.
+
+    Example:
+        >>> from pbl import models
+        >>> model = models.vgg16_transfer((32, 32, 3), 2, weights=None)
+        >>> extractor, head = models.split_backbone(model)
+        >>> extractor.output_shape, head.output_shape
+        ((None, 512), (None, 2))
     """
     names = [layer.name for layer in model.layers]
     last = names.index(find_backbone(model).name)
@@ -251,7 +271,7 @@ def split_backbone(model: keras.Model) -> tuple[keras.Model, keras.Model]:
 
 
 def _list_stages(backbone: keras.Model) -> list[str]:
-    """What the names of layers begin with, by stages: "block1", "block2", ...; of ResNet "conv2_", "conv3_", ..."""
+    """The beginnings of the layers' names, by stages: "block1", "block2", ...; for ResNet "conv2_", "conv3_", ..."""
     found = (re.match(r"block\d|conv\d_", layer.name) for layer in backbone.layers)
     return sorted({name.group() for name in found if name})
 
@@ -262,14 +282,23 @@ def unfreeze(model: keras.Model, depth: int) -> None:
     Args:
         model: A model made by this file.
         depth: How many of the backbone's stages (`block7...`, `block6...`, ...) to train, from the last one on, with
-            the convolution at its top, where it has one; 0 freezes the backbone again.
+            the convolution at its top, if it has one; 0 freezes the backbone again.
 
     Raises:
         InputError: The backbone has fewer stages.
+
+    Example:
+        >>> from pbl import models
+        >>> model = models.vgg16_transfer((32, 32, 3), 2, weights=None)
+        >>> models.unfreeze(model, 0)
+        >>> frozen = models.count_trainable_weights(model)
+        >>> models.unfreeze(model, 1)
+        >>> models.count_trainable_weights(model) > frozen
+        True
     """
     backbone = find_backbone(model)
     stages = _list_stages(backbone)
-    if not stages and backbone.name == "encoder":  # of `encoder_transfer`: one stage, the whole
+    if not stages and backbone.name == "encoder":  # from `encoder_transfer`: the complete encoder is one stage
         stages = [""]
     if not 0 <= depth <= len(stages):
         raise InputError(
@@ -285,6 +314,6 @@ def unfreeze(model: keras.Model, depth: int) -> None:
         layer.trainable = is_chosen and not isinstance(layer, layers.BatchNormalization)
     for layer in (
         flatten_layers(backbone) if stages == [""] else ()
-    ):  # such as within the blocks of a subclassed encoder
+    ):  # for example inside the blocks of a subclassed encoder
         if isinstance(layer, layers.BatchNormalization):
             layer.trainable = False

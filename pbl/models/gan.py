@@ -1,8 +1,8 @@
-"""Generative adversarial networks: a generator that forges images, and a discriminator that tells forged ones from real ones.
+"""Generative adversarial networks: a generator that forges images, and a discriminator that tells forged images from real ones.
 
 Goodfellow et al. (2014), arXiv:1406.2661: the game and its algorithm 1; Radford, Metz and Chintala (2015), arXiv:1511.06434: the
 convolutional form (DCGAN); Mirza and Osindero (2014), arXiv:1411.1784: by class; Gulrajani et al. (2017), arXiv:1704.00028: the
-Wasserstein distance with a gradient penalty. They learn no class: `task=generation`.
+Wasserstein distance with a gradient penalty. They learn no classes: `task=generation`.
 """
 
 from collections.abc import Sequence
@@ -20,21 +20,21 @@ CARDS = {
     "dcgan": Card("subclassed", 2015, "Radford et al. 2015, arXiv:1511.06434", DIGIT, 1, 1_047_106, 10_355_072, smallest=4, task="generation"),
 }  # fmt: skip
 LOSSES = ("non_saturating", "wgan_gp")
-PENALTY = 10.0  # lambda of the gradient penalty, in Gulrajani et al., algorithm 1
-CRITIC_STEPS = 5  # of the discriminator for each of the generator, with the penalty; the same algorithm's n_critic
+PENALTY = 10.0  # lambda, the weight of the gradient penalty in Gulrajani et al., algorithm 1
+CRITIC_STEPS = 5  # steps of the discriminator for each of the generator, with the penalty; n_critic there
 
 
 @keras.saving.register_keras_serializable("pbl")
 class GAN(keras.Model):
-    """Two networks that are trained against each other; the optimizer of `compile` is the generator's, and its like the other's.
+    """Two networks that are trained against each other. The generator uses the optimizer of `compile`, the discriminator a copy of it.
 
     Args:
         generator: From noise `[batch, noise_size]` (with `conditional` also labels `[batch]`) to pixels 0 to 255.
-        discriminator: From pixels 0 to 255 (and labels) to a number `[batch, 1]`, the higher the more real.
+        discriminator: From pixels 0 to 255 (and labels) to a number `[batch, 1]`; higher means more real.
         noise_size: Numbers that an image is made from.
         conditional: Whether both networks take labels.
         loss: "non_saturating" (Goodfellow et al. 2014, section 3: the generator maximises log D) or "wgan_gp".
-        discriminator_rate: Its learning rate, by the generator's.
+        discriminator_rate: The discriminator's learning rate divided by the generator's.
     """
 
     def __init__(
@@ -54,34 +54,34 @@ class GAN(keras.Model):
         self.random = keras.random.SeedGenerator()
         names = ("d_loss", "g_loss", "d_real", "d_generated")
         self.trackers = [keras.metrics.Mean(name=name) for name in names]
-        self.built = True  # the networks are; of the whole Keras would not know
+        self.built = True  # the two networks are built; Keras would not know that for the model
 
     @property
     def metrics(self):
         return self.trackers  # not Keras's "loss", which would be 0
 
     def compile(self, optimizer, **arguments):
-        """Compiles as `keras.Model` does. The discriminator's optimizer has the same settings, and a state of its own."""
+        """Compiles as `keras.Model` does. The discriminator's optimizer has the same settings, and its own state."""
         super().compile(optimizer=optimizer, **arguments)
         plain = getattr(self.optimizer, "inner_optimizer", self.optimizer)
-        # Its learning rate is set at each step, from the generator's: so schedules and callbacks hold for both.
+        # Its learning rate is set at each step from the generator's, so that schedules and callbacks apply to both.
         twin = type(plain).from_config({**plain.get_config(), "learning_rate": 0.0, "name": "discriminator_optimizer"})
-        # Keras gives a loss scale to the optimizer that it knows of, and this one would be left without (mixed_float16).
+        # Keras adds loss scaling only to the optimizer that it knows; this one would not have it (mixed_float16).
         is_scaled = self.optimizer is not plain
         self.discriminator_optimizer = keras.optimizers.LossScaleOptimizer(twin) if is_scaled else twin
         self.optimizer.build(self.generator.trainable_variables)
         self.discriminator_optimizer.build(self.discriminator.trainable_variables)
 
     def compile_from_config(self, config):
-        """Compiles a model that is loaded: Keras leaves that out where a model has a `compile` of its own."""
+        """Compiles a model that is loaded: Keras does not do that for a model with its own `compile`."""
         self.compile(keras.saving.deserialize_keras_object(config["optimizer"]))
 
     def call(self, images, training=None):
-        """The discriminator's numbers for images, `[batch, 1]`; where it takes labels, as images of class 0."""
+        """The discriminator's numbers for images, `[batch, 1]`; if it takes labels, the images count as class 0."""
         return self._judge(images, ops.zeros(ops.shape(images)[0], "int32"), training=training)
 
     def generate(self, noise, labels=None, training=False):
-        """Makes images: noise `[n, noise_size]` of the standard normal distribution to pixels 0 to 255."""
+        """Makes images: from noise `[n, noise_size]` of the standard normal distribution to pixels 0 to 255."""
         return self.generator([noise, labels] if self.conditional else noise, training=training)
 
     def _judge(self, images, labels, training):
@@ -125,7 +125,7 @@ class GAN(keras.Model):
         return self.get_metrics_result()
 
     def test_step(self, data):
-        """The same losses in inference mode, always from the same noise; they say little of how good the images are."""
+        """The same losses in inference mode, always from the same noise; they say little about the quality of the images."""
         real, labels = ops.cast(data[0], "float32"), data[1]
         noise = keras.random.normal((ops.shape(real)[0], self.noise_size), seed=1)
         of_real = self._judge(real, labels, training=False)
@@ -137,7 +137,7 @@ class GAN(keras.Model):
     def _discriminator_loss(self, of_real, of_generated):
         if self.adversarial_loss == "wgan_gp":
             return ops.mean(of_generated) - ops.mean(of_real)
-        # -log D(x) - log(1 - D(G(z))), of logits.
+        # -log D(x) - log(1 - D(G(z))), from logits.
         return ops.mean(ops.softplus(-of_real)) + ops.mean(ops.softplus(of_generated))
 
     def _generator_loss(self, of_generated):
@@ -146,7 +146,7 @@ class GAN(keras.Model):
         return ops.mean(ops.softplus(-of_generated))  # -log D(G(z))
 
     def _penalise_slopes(self, real, generated, labels):
-        """(|gradient| - 1)^2 at random points between real and generated images, in the scale -1 to 1 (equation 3)."""
+        """(|gradient| - 1)^2 at random points between real and generated images, on the scale -1 to 1 (equation 3)."""
         share = keras.random.uniform((ops.shape(real)[0], 1, 1, 1), seed=self.random)
         between = share * real + (1 - share) * generated
         with open_tape() as tape:
@@ -157,7 +157,7 @@ class GAN(keras.Model):
         return ops.mean(ops.square(length - 1))
 
     def _track(self, d_loss, of_real, of_generated):
-        """`d_real` and `d_generated`: the mean of D, a probability of being real; with "wgan_gp" of its numbers as they are."""
+        """`d_real` and `d_generated`: the mean of D, a probability of being real; with "wgan_gp" the mean of its raw outputs."""
         score = ops.sigmoid if self.adversarial_loss != "wgan_gp" else (lambda values: values)
         self.trackers[0].update_state(d_loss)
         self.trackers[2].update_state(score(of_real))
@@ -195,34 +195,40 @@ def dcgan(
 ) -> keras.Model:
     """Builds the convolutional GAN of Radford et al. (2015), section 3 and figure 1.
 
-    Its guidelines are kept: strides in place of pooling; batch normalisation in both networks, but not where images come out or
-    go in; no hidden dense layers; ReLU in the generator, tanh at its end; LeakyReLU of .2 in the discriminator; weights drawn with
-    a standard deviation of .02. Different: as many steps as the image's side can be halved, down to 7 pixels or fewer, in place
-    of four; noise of a normal distribution in place of a uniform one; with "wgan_gp" layer normalisation in the discriminator
-    (Gulrajani et al., section 4). The paper trains with Adam, rate .0002 and beta_1 .5, in batches of 128.
+    Its guidelines are kept: strides in place of pooling; batch normalisation in both networks, but not at the layers where images are the
+    input or the output; no hidden dense layers; ReLU in the generator, tanh at its end; LeakyReLU of .2 in the discriminator; initial weights
+    with a standard deviation of .02. Different: the side is halved as often as possible, down to 7 pixels or fewer, in place of four times; normal noise in
+    place of uniform noise; with "wgan_gp", layer normalisation in the discriminator (Gulrajani et al., section 4). The paper trains with
+    Adam, rate .0002 and beta_1 .5, in batches of 128.
 
     Args:
-        input_shape: (height, width, channels), sides that 2 divides; pixels 0 to 255.
-        num_classes: Number of classes; used with `conditional` alone.
-        noise_size: Numbers that an image is made from; the paper's 100.
-        width: Feature maps beside the image, doubled with each halving of the side; the paper's 128 at 64x64.
-        kernel_size: Side of all kernels; the paper's 5.
-        batch_normalization: False leaves it out in both: an experiment with what the paper warns of.
-        conditional: Whether a label is given to both networks, so that a class can be asked for (Mirza and Osindero 2014): to
-            the generator as numbers beside the noise, to the discriminator as a map beside the image, both learned.
+        input_shape: (height, width, channels), sides that can be halved to at most 16 pixels; pixels 0 to 255.
+        num_classes: Number of classes; used only with `conditional`.
+        noise_size: Numbers that an image is made from; 100 in the paper.
+        width: Feature maps next to the image, doubled with each halving of the side; 128 in the paper at 64x64.
+        kernel_size: Side of all kernels; 5 in the paper.
+        batch_normalization: False leaves it out in both: an experiment that shows what the paper warns about.
+        conditional: Whether both networks receive a label, so that one can ask for a class (Mirza and Osindero 2014): the generator
+            as numbers next to the noise, the discriminator as a map next to the image, both learned.
         loss: "non_saturating" or "wgan_gp".
-        discriminator_rate: Its learning rate, by the generator's.
+        discriminator_rate: The discriminator's learning rate divided by the generator's.
 
     Returns:
         A `GAN`, not compiled.
 
     Raises:
-        InputError: Sides that 2 does not divide; an option out of range.
+        InputError: The sides cannot be halved to at most 16 pixels; an option is out of range.
+
+    Example:
+        >>> from pbl import models
+        >>> model = models.dcgan((28, 28, 1), 1)
+        >>> models.count_trainable_weights(model)
+        1047106
     """
     height, image_width, channels = input_shape
     steps = _count_halvings(input_shape)
     start = (height >> steps, image_width >> steps)
-    maps = [width << step for step in range(steps)]  # of 28x28 pixels 64 at 14x14, 128 at 7x7
+    maps = [width << step for step in range(steps)]  # for 28x28 pixels: 64 at 14x14, 128 at 7x7
     convolution = {
         "strides": 2, "padding": "same", "kernel_initializer": keras.initializers.RandomNormal(stddev=0.02),
     }  # fmt: skip
@@ -270,14 +276,20 @@ def mlp_gan(
 
     Args:
         input_shape: (height, width, channels), pixels 0 to 255.
-        num_classes: Number of classes; used with `conditional` alone.
+        num_classes: Number of classes; used only with `conditional`.
         noise_size: Numbers that an image is made from.
         widths: Units of the generator's hidden layers, from the first to the last; the discriminator has them in reverse.
-        dropout: Share of the discriminator's hidden units that are left out in training; the paper drops some too.
+        dropout: Share of the discriminator's hidden units that are set to zero in training; the paper uses dropout too.
         conditional, loss, discriminator_rate: As in `dcgan`.
 
     Returns:
         A `GAN`, not compiled.
+
+    Example:
+        >>> from pbl import models
+        >>> model = models.mlp_gan((28, 28, 1), 1)
+        >>> models.count_trainable_weights(model)
+        1093137
     """
     inputs, x = _make_generator_inputs(noise_size, num_classes, conditional)
     for units in widths:

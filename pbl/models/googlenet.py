@@ -2,14 +2,14 @@
 
 Szegedy et al. (2014), Going Deeper with Convolutions, arXiv:1409.4842, table 1 and figure 3.
 
-Trainable weights at 224x224x3 with 1000 classes, those of Caffe's bvlc_googlenet: 6,998,552, and 13,378,280 with both
-auxiliary classifiers. (The paper's table 1 adds up to 6.8 million.)
+Trainable weights at 224x224x3 with 1000 classes, as in Caffe's bvlc_googlenet: 6,998,552, and 13,378,280 with both
+auxiliary classifiers. (The numbers in the paper's table 1 add up to 6.8 million.)
 
-Different from the paper: pixels are scaled to -1 to 1 by a constant layer; weights start by He et al.'s rule (2015), the
-paper does not name one. Local response normalisation is an option, off by default, so that the model is one of stock layers.
-The paper names no constants for it: here AlexNet's, 5 channels, k = 2, alpha = 1e-4, beta = .75; Caffe's bvlc_googlenet has
-k = 1 and divides alpha by the 5. Padding is TensorFlow's: a layer of stride 2 takes a map of even size without a border on the
-left and the top, or with a smaller one.
+Different from the paper: pixels are scaled to -1 to 1 by a constant layer; initial weights follow He et al.'s rule (2015), the
+paper does not name one. Local response normalisation is an option, off by default, so that the model uses only Keras's own layers.
+The paper gives no constants for it: here they are AlexNet's, 5 channels, k = 2, alpha = 1e-4, beta = .75; Caffe's bvlc_googlenet has
+k = 1 and divides alpha by the 5. Padding is TensorFlow's: for a map of even size, a layer of stride 2 has no border on the
+left and at the top, or a smaller one.
 """
 
 import keras
@@ -37,10 +37,10 @@ INCEPTION = {
 
 @keras.saving.register_keras_serializable("pbl")
 class WithAuxiliaryClassifiers(keras.Model):
-    """A Functional model whose further outputs help to train the first, and are left out of everything else (section 5).
+    """A Functional model with further outputs that help to train the first output, and are ignored everywhere else (section 5).
 
     In training the losses of the further outputs are added, each times 0.3. Predictions, metrics and the validation loss
-    are those of the first output alone, so `compile`, `fit` and `evaluate` are used as for any other model.
+    use only the first output, so `compile`, `fit` and `evaluate` work as for any other model.
     """
 
     WEIGHT = 0.3
@@ -61,7 +61,7 @@ class WithAuxiliaryClassifiers(keras.Model):
         return super().compute_metrics(x, y, main, sample_weight)
 
     def get_metrics_result(self):
-        # Keras 3.13 calls the accuracy `main_accuracy`, since the model has other outputs too.
+        # Keras 3.13 names the accuracy `main_accuracy`, since the model has other outputs too.
         return {name.removeprefix("main_"): value for name, value in super().get_metrics_result().items()}
 
 
@@ -87,6 +87,15 @@ def googlenet(
 
     Returns:
         A model, not compiled: `[batch, *input_shape]` to `float32 [batch, num_classes]`, rows that sum to 1.
+
+    Raises:
+        InputError: The images are smaller.
+
+    Example:
+        >>> from pbl import models
+        >>> model = models.googlenet((224, 224, 3), 1000)
+        >>> models.count_trainable_weights(model)
+        6998552
     """
     check_size("googlenet", input_shape, 65 if auxiliary else CARDS["googlenet"].smallest)
     images = keras.Input(input_shape)

@@ -1,6 +1,6 @@
-"""All that touches Keras's private parts, so that a new version of Keras is looked at in one place.
+"""All uses of Keras's private parts, so that only one file has to be checked for a new version of Keras.
 
-Each has no public counterpart. `tests/test_keras_private.py` holds them to the versions in `TESTED`.
+None of them has a public counterpart. `tests/test_keras_private.py` checks them against the versions in `TESTED`.
 """
 
 import sys
@@ -16,7 +16,7 @@ TESTED = ("3.13", "3.15")
 
 
 def flatten_layers(model: keras.Model) -> list[keras.Layer]:
-    """Returns a model and all its layers, also those inside of layers and models; a shared layer once."""
+    """Returns a model and all its layers, also those inside layers and models; a shared layer once."""
     return model._flatten_layers()
 
 
@@ -26,22 +26,22 @@ def has_inner_layers(layer: keras.Layer) -> bool:
 
 
 def open_tape() -> Any:
-    """Returns TensorFlow's `GradientTape`, for a model with a training step of its own: Keras has no word for gradients."""
+    """Returns TensorFlow's `GradientTape`, for a model with its own training step: Keras has no function for gradients."""
     return tensorflow.GradientTape()
 
 
 def find_logits(outputs: Any) -> Any:
-    """Returns what Keras's softmax or sigmoid, called eagerly, was given for these outputs; None where it is not known."""
+    """Returns the input of Keras's softmax or sigmoid, called eagerly, for these outputs; None if it is not known."""
     return getattr(outputs, "_keras_logits", None)
 
 
 def find_seed_state() -> keras.Variable:
-    """Returns the random state that `keras.random` uses without a seed of its own."""
+    """Returns the random state that `keras.random` uses if no seed is given."""
     return global_seed_generator().state
 
 
 def set_initial_epoch(model: keras.Model, epoch: int | None) -> None:
-    """Lets the `fit` that has just begun start at an epoch, from 0; None: at its own. `BackupAndRestore` does so too."""
+    """Lets the `fit` that has just begun start at an epoch, from 0; None: at its own first epoch. `BackupAndRestore` does so too."""
     model._initial_epoch = epoch
 
 
@@ -51,22 +51,22 @@ def find_place(optimizer: keras.optimizers.Optimizer, variable: Any) -> int:
 
 
 def find_moments(optimizer: keras.optimizers.Adam) -> tuple[list, list]:
-    """Returns the first and second moments that Adam keeps, a variable for each that it trains."""
+    """Returns the first and second moments that Adam keeps, one variable for each variable that it trains."""
     return optimizer._momentums, optimizer._velocities
 
 
 def find_averages(optimizer: keras.optimizers.Optimizer) -> list[tuple[Any, Any]]:
-    """Returns the variables that an optimizer trains, each with the average that `use_ema` keeps of it."""
+    """Returns the variables that an optimizer trains, each with its average from `use_ema`."""
     return list(zip(optimizer._trainable_variables, optimizer._model_variables_moving_average, strict=True))
 
 
 def find_swap(callback: keras.callbacks.SwapEMAWeights) -> dict[str, bool]:
-    """Returns the attribute by which Keras's callback knows whether the averages are in the model."""
+    """Returns the attribute that tells Keras's callback whether the averages are in the model."""
     return {name: value for name, value in vars(callback).items() if name == "_ema_weights_in_model"}
 
 
 def find_callbacks(name: str) -> list[keras.callbacks.Callback]:
-    """Returns the callbacks of the `fit` that calls the callback `name`. Keras tells it nothing of the others; its caller does.
+    """Returns the callbacks of the `fit` that calls the callback `name`. Keras does not pass them to a callback; they come from the calling frame.
 
     Raises:
         InputError: It is not called by a `fit`.

@@ -1,7 +1,7 @@
-"""The left side of a network whose maps get smaller and then larger again, and what its right side is made of.
+"""The left side of a network whose maps get smaller and then larger again, and the parts of its right side.
 
-It is the network's own, or a classifier of this package without its head, with the weights of a run or ImageNet's. `unet` and `center_net`
-are built of it.
+It is the network's own, or a classifier of this package without its head, with the weights of a run or of ImageNet. `unet` and `center_net`
+are built from it.
 """
 
 from collections.abc import Iterator
@@ -16,7 +16,7 @@ from pbl.models.contrastive import build_classifier, load_classifier
 
 
 def check_encoder(encoder: str | None, encoder_options: dict[str, Any] | None, weights: str | None) -> None:
-    """Raises InputError where options of an encoder are given, and no encoder."""
+    """Raises InputError if options of an encoder are given without an encoder."""
     for option, value in (("encoder_options", encoder_options), ("weights", weights)):
         if encoder is None and value is not None:
             raise InputError(
@@ -26,25 +26,25 @@ def check_encoder(encoder: str | None, encoder_options: dict[str, Any] | None, w
 
 
 def find_border(input_shape: tuple[int, int, int], divisor: int) -> tuple[int, int]:
-    """How many rows and columns are missing to what a number divides."""
+    """How many rows and columns must be added to make both sides multiples of a number."""
     return -input_shape[0] % divisor, -input_shape[1] % divisor
 
 
 def pad(x, border: tuple[int, int]):
-    """Adds black at the right and below: so many rows and columns; none where both are 0."""
+    """Adds so many rows at the bottom and columns at the right, black; none if both are 0."""
     return layers.ZeroPadding2D(tuple((0, pixels) for pixels in border), name="padding")(x) if any(border) else x
 
 
 def take_left(
     images, encoder: str, encoder_options: dict[str, Any] | None, weights: str | None, num_classes: int
 ) -> tuple[dict[int, Any], tuple[int, int]]:
-    """Takes a classifier without its head as the left side; it is frozen where it brings weights.
+    """Takes a classifier without its head as the left side; it is frozen if it has weights.
 
     Args:
         images: The network's input, `[batch, height, width, channels]`, pixels 0 to 255.
-        encoder, encoder_options: A classifier's name, and its own options.
+        encoder, encoder_options: The name of a classifier, and its own options.
         weights: The folder of a run of it, "imagenet", or None.
-        num_classes: Of the data; some classifiers have no fewer than 2.
+        num_classes: Number of classes in the data; some classifiers need at least 2.
 
     Returns:
         Its maps by how often they were halved, and the rows and columns that were added to the images for it.
@@ -63,7 +63,7 @@ def take_left(
     if takes_weights:
         options["weights"] = "imagenet" if weights == "imagenet" else None
     times, border, wanted = 5, None, find_border(input_shape, 32)  # no encoder halves more often
-    while border != wanted:  # how often this one does is known when it is built
+    while border != wanted:  # how often this one halves is known only after building it
         border = wanted
         padded = (input_shape[0] + border[0], input_shape[1] + border[1], input_shape[2])
         before, left, scales = _find_maps(encoder, build_classifier(encoder, padded, max(2, num_classes), options))
@@ -88,8 +88,8 @@ def take_left(
 
 
 def _find_maps(name: str, classifier: keras.Model) -> tuple[list[layers.Layer], keras.Model, list[int]]:
-    """The part of a classifier up to its last maps: what prepares pixels for a backbone within, such as the mean colour taken off; the
-    network, with the last maps of each size as outputs; and how often each was halved."""
+    """The part of a classifier up to its last maps: the layers that prepare pixels for an inner backbone, such as subtracting the mean colour; the
+    network, with the last maps of each size as outputs; and how often each map was halved."""
     inner = [layer for layer in classifier.layers if isinstance(layer, keras.Model)]
     network, before = classifier, []
     if len(inner) == 1:
@@ -99,7 +99,7 @@ def _find_maps(name: str, classifier: keras.Model) -> tuple[list[layers.Layer], 
     image, found = None, {}
     if getattr(network, "inputs", None) and len(classifier.outputs[0].shape) == 2:
         image = keras.Input(network.inputs[0].shape[1:]) if isinstance(network, keras.Sequential) else network.inputs[0]
-        # Maps, and what leads to them step by step: what is pooled at once, as in squeeze and excitation, is none.
+        # Follows maps from step to step: maps that are pooled to one value at once, as in squeeze and excitation, do not count.
         followed = {id(image)}
         for given, after in _walk(network, image):
             shape = getattr(after, "shape", ())
@@ -120,7 +120,7 @@ def _find_maps(name: str, classifier: keras.Model) -> tuple[list[layers.Layer], 
 
 
 def _walk(network: keras.Model, image) -> Iterator[tuple[list, Any]]:
-    """Yields what goes into each layer, and what comes out; a `Sequential` is called anew, since its layers were called often."""
+    """Yields the inputs and the output of each layer; a `Sequential` is called again, since its layers were called more than once."""
     x = image
     for layer in network.layers:
         if isinstance(network, keras.Sequential):
@@ -129,12 +129,12 @@ def _walk(network: keras.Model, image) -> Iterator[tuple[list, Any]]:
             continue
         try:
             yield keras.tree.flatten(layer.input), layer.output
-        except (AttributeError, ValueError):  # of a layer of several calls they are not one
+        except (AttributeError, ValueError):  # a layer with several calls has no single input
             continue
 
 
 def convolve_twice(x, filters: int, batch_norm: bool, name: str):
-    """Two 3x3 convolutions with ReLU, as on both sides of a U-Net; with `batch_norm` normalised, and without biases."""
+    """Two 3x3 convolutions with ReLU, as on both sides of a U-Net; with `batch_norm` normalised and without biases."""
     for number in (1, 2):
         x = layers.Conv2D(
             filters,

@@ -1,4 +1,4 @@
-"""Multilayer perceptron: the plainest deep network, as a `keras.Sequential`.
+"""Multilayer perceptron: the simplest deep network, as a `keras.Sequential`.
 
 Rumelhart, Hinton and Williams (1986), Learning representations by back-propagating errors, Nature 323, 533-536; with
 ReLU (Nair and Hinton 2010) in place of the sigmoid.
@@ -45,13 +45,19 @@ def mlp(
         activation: Name of the hidden layers' activation.
         dropout: Share of each hidden layer's outputs set to zero in training, 0 to below 1 (Srivastava et al. 2014).
         batch_norm: Normalise each hidden layer before its activation (Ioffe and Szegedy 2015).
-        batch_norm_momentum: How much of the moving averages a step keeps, 0 to below 1: .9 is a mean over some 10 steps.
-            Keras's own .99 lags some 100 steps behind, which is many epochs of a small data set: after 8 epochs of Adam on 300
-            digits, in batches of 32, it was right on 77 to 83% of the other digits, and .9 on 96% (three seeds each).
+        batch_norm_momentum: Share of the moving averages that a step keeps, 0 to below 1: .9 averages over about 10 steps.
+            Keras's own .99 lags about 100 steps behind, which is many epochs of a small data set: after 8 epochs of Adam on 300
+            digits, in batches of 32, it classified 77 to 83% of the other digits correctly, and .9 96% (three seeds each).
         l2: Factor of the squared weights of every layer added to the loss, such as 1e-4.
 
     Returns:
         A model, not compiled: `[batch, *input_shape]` to `float32 [batch, num_classes]`, rows that sum to 1.
+
+    Example:
+        >>> from pbl import models
+        >>> model = models.mlp((28, 28, 1), 10)
+        >>> models.count_trainable_weights(model)
+        535818
     """
     model = keras.Sequential(name="mlp")
     model.add(keras.Input(input_shape))
@@ -59,7 +65,7 @@ def mlp(
     model.add(layers.Flatten())
     penalty = keras.regularizers.L2(l2) if l2 else None
     for width in widths:
-        # A bias before batch normalisation would be subtracted again with the mean.
+        # Batch normalisation would subtract a bias before it again, with the mean.
         model.add(layers.Dense(width, use_bias=not batch_norm, kernel_regularizer=penalty))
         if batch_norm:
             model.add(layers.BatchNormalization(momentum=batch_norm_momentum))

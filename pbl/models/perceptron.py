@@ -23,10 +23,10 @@ CARDS = {
 class Perceptron(keras.Sequential):
     """Two classes, a step, and Rosenblatt's rule in place of gradient descent.
 
-    The output is [1, 0] or [0, 1]: f(z) = 1 where z = w x + b is at least 0, else 0. A step has no slope, so `fit` does
+    The output is [1, 0] or [0, 1]: f(z) = 1 if z = w x + b is at least 0, else 0. A step function has no slope, so `fit` does
     not follow a gradient: for each image w <- w + rate (target - f) x and b <- b + rate (target - f), summed over the
     batch; with `batch_size=1` that is Rosenblatt's rule. The rate is the optimizer's learning rate; nothing else of the
-    optimizer is used. The loss is reported, and has no part in the learning. For the TensorFlow backend.
+    optimizer is used. The loss is reported, but not used in learning. For the TensorFlow backend.
     """
 
     def call(self, images, training=None):
@@ -49,7 +49,7 @@ class Perceptron(keras.Sequential):
         rate = ops.cast(self.optimizer.learning_rate, "float32")
         kernel.assign_add(rate * ops.matmul(ops.transpose(x), error))
         bias.assign_add(rate * ops.sum(error, axis=0))
-        self.optimizer.iterations.assign_add(1)  # so that a learning-rate schedule moves on
+        self.optimizer.iterations.assign_add(1)  # so that a learning-rate schedule advances
 
         outputs = ops.concatenate([1 - output, output], axis=1)
         self._loss_tracker.update_state(self.compute_loss(images, labels, outputs, sample_weight))
@@ -57,7 +57,7 @@ class Perceptron(keras.Sequential):
 
 
 def perceptron(input_shape: tuple[int, int, int], num_classes: int) -> keras.Model:
-    """Builds Rosenblatt's perceptron: one unit with a step, for two classes (Rosenblatt 1958).
+    """Builds Rosenblatt's perceptron: one unit with a step function, for two classes (Rosenblatt 1958).
 
     Args:
         input_shape: (height, width, channels) of the images, pixels 0 to 255.
@@ -70,6 +70,12 @@ def perceptron(input_shape: tuple[int, int, int], num_classes: int) -> keras.Mod
 
     Raises:
         InputError: `num_classes` is not 2.
+
+    Example:
+        >>> from pbl import models
+        >>> model = models.perceptron((28, 28, 1), 2)
+        >>> models.count_trainable_weights(model)
+        785
     """
     if num_classes != 2:
         raise InputError("perceptron distinguishes two classes, not {n}. Use softmax_regression.", n=num_classes)
@@ -90,6 +96,12 @@ def softmax_regression(input_shape: tuple[int, int, int], num_classes: int) -> k
 
     Returns:
         A model, not compiled: `[batch, *input_shape]` to `float32 [batch, num_classes]`, rows that sum to 1.
+
+    Example:
+        >>> from pbl import models
+        >>> model = models.softmax_regression((28, 28, 1), 10)
+        >>> models.count_trainable_weights(model)
+        7850
     """
     return keras.Sequential(
         [

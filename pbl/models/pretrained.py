@@ -1,11 +1,11 @@
-"""Transfer learning with VGG16 and ResNet-50: the features of ImageNet, a head of one's own.
+"""Transfer learning with VGG16 and ResNet-50: features from ImageNet and your own head.
 
 Simonyan and Zisserman (2014), arXiv:1409.1556, configuration D; He et al. (2015), arXiv:1512.03385. The backbones are those of
 `keras.applications`, with their weights from ImageNet, frozen; `unfreeze` and `fine_tune_epochs` train their last stages, as with
 `efficientnet_transfer`. `vgg16` and `resnet50` are the same networks without pre-training.
 
-These weights were learned on another form of pixels than those of EfficientNet: blue before red, the mean colour taken off, and no division
-(`CaffePreprocessing`). With the wrong one a network still runs, and is worse without a word; so it is a layer of the model.
+These weights were trained with other pixel values than those of EfficientNet: blue before red, the mean colour subtracted, and no division
+(`CaffePreprocessing`). With the wrong preprocessing a network still runs, but is worse, without any warning; so it is a layer of the model.
 """
 
 from pathlib import Path
@@ -18,7 +18,7 @@ from pbl.models.card import LARGE, Card, check_size
 from pbl.models.efficientnet import load_backbone, take_backbone
 
 SIMONYAN, HE = "Simonyan and Zisserman 2014, arXiv:1409.1556", "He et al. 2015, arXiv:1512.03385"
-# With `weights=None`; frozen, the head alone is trained: 513,000 and 2,049,000 weights.
+# With `weights=None`; frozen, only the head is trained: 513,000 and 2,049,000 weights.
 CARDS = {
     "vgg16_transfer": Card("Functional", 2014, SIMONYAN, LARGE, 1000, 15_227_688, 15_347_142_656, smallest=32),
     "resnet50_transfer": Card("Functional", 2015, HE, LARGE, 1000, 25_583_592, 3_857_973_248, smallest=64),
@@ -29,7 +29,7 @@ BLUE_GREEN_RED = (103.939, 116.779, 123.68)  # the mean colour of ImageNet, 0 to
 
 @keras.saving.register_keras_serializable("pbl")
 class CaffePreprocessing(layers.Layer):
-    """From red, green, blue, 0 to 255, to blue, green, red less the mean colour: what the weights of VGG and ResNet were learned on."""
+    """From red, green, blue, 0 to 255, to blue, green, red minus the mean colour: the input that VGG's and ResNet's weights were trained with."""
 
     def call(self, images):
         x = ops.flip(ops.cast(images, self.compute_dtype), axis=-1)
@@ -50,10 +50,10 @@ def vgg16_transfer(
 
     Args:
         input_shape: (height, width, channels) of the images, at least 32x32, pixels 0 to 255. Grey images are shown to the backbone as
-            colour images. It was trained at 224x224.
+            colour images. The backbone was trained at 224x224.
         num_classes: Number of classes, at least 2.
         weights: "imagenet" (59 MB, downloaded once by Keras); the folder of a run of this same model on other data, or of `task=contrast`
-            with it as encoder, whose backbone is taken over; a `.weights.h5` of the backbone alone; or None: random, and the backbone is
+            with it as encoder: its backbone is used; a `.weights.h5` of the backbone alone; or None: random, and the backbone is
             trained too.
         dropout: Share of the pooled features set to zero in training.
 
@@ -62,7 +62,13 @@ def vgg16_transfer(
         the head can be trained; see `unfreeze`. Import `pbl.models` before `keras.models.load_model`.
 
     Raises:
-        InputError: The weights are not to be had.
+        InputError: The weights are not available.
+
+    Example:
+        >>> from pbl import models
+        >>> model = models.vgg16_transfer((224, 224, 3), 1000, weights=None)
+        >>> models.count_trainable_weights(model)
+        15227688
     """
     return _build("vgg16_transfer", input_shape, num_classes, weights, dropout)
 
@@ -74,7 +80,14 @@ def resnet50_transfer(
     weights: str | None = "imagenet",
     dropout: float = 0.2,
 ) -> keras.Model:
-    """Builds a frozen ResNet-50 with a new head (He et al. 2015); images of at least 64x64, else as `vgg16_transfer`. ImageNet's weights have 95 MB."""
+    """Builds a frozen ResNet-50 with a new head (He et al. 2015); images of at least 64x64, otherwise as `vgg16_transfer`. ImageNet's weights have 95 MB.
+
+    Example:
+        >>> from pbl import models
+        >>> model = models.resnet50_transfer((224, 224, 3), 1000, weights=None)
+        >>> models.count_trainable_weights(model)
+        25583592
+    """
     return _build("resnet50_transfer", input_shape, num_classes, weights, dropout)
 
 
@@ -90,7 +103,7 @@ def _build(
     backbone.trainable = weights is None
     for layer in backbone.layers:
         if weights is None and isinstance(layer, layers.BatchNormalization):
-            layer.momentum = 0.9  # Keras's own .99 lags for many epochs of a small data set
+            layer.momentum = 0.9  # Keras's own .99 lags many epochs behind on a small data set
     x = layers.GlobalAveragePooling2D(name="features")(backbone(x))
     x = layers.Dropout(dropout)(x)
     probabilities = layers.Dense(num_classes, activation="softmax", dtype="float32", name="head")(x)

@@ -1,9 +1,9 @@
-"""Residual networks, with the Functional API: an identity beside every two or three layers.
+"""Residual networks, with the Functional API: an identity shortcut around every two or three layers.
 
 He, Zhang, Ren and Sun (2015), Deep Residual Learning for Image Recognition, arXiv:1512.03385.
 
 For small images (section 4.2): a 3x3 convolution, then three stages of n blocks with 16, 32 and 64 filters, 6n + 2 weighted
-layers in all; a stage's first block halves the map. Shortcuts carry no weights (option A): where the shape changes, every
+layers in all; the first block of a stage halves the map. Shortcuts have no weights (option A): if the shape changes, every
 second pixel is taken and the new channels are zeros. Trainable weights at 32x32x3 with 10 classes (the paper's table 6:
 0.27, 0.46, 0.66, 0.85, 1.7 and 19.4 million):
 
@@ -17,7 +17,7 @@ second pixel is taken and the new channels are zeros. Trainable weights at 32x32
 | resnet1202 | 200 | 19,421,274 |
 
 For ImageNet (section 4.1, table 1): a 7x7 convolution and max pooling, then four stages; blocks of two 3x3 convolutions, or
-from 50 layers on bottlenecks of 1x1, 3x3, 1x1. Where the shape changes the shortcut is a 1x1 convolution (option B).
+from 50 layers on bottlenecks of 1x1, 3x3, 1x1. If the shape changes, the shortcut is a 1x1 convolution (option B).
 Trainable weights at 224x224x3 with 1000 classes:
 
 | builder   | blocks       | weights    |
@@ -33,18 +33,18 @@ Trainable weights at 224x224x3 with 1000 classes:
 `shortcut=False` leaves all shortcuts out: the plain network that the paper compares with.
 
 The moving averages of batch normalisation have momentum 0.9, as in the Torch code that the authors compared with; Keras's
-own 0.99 would lag some 100 steps behind, which is many epochs of a small data set.
+own 0.99 would lag about 100 steps behind, which is many epochs of a small data set.
 
 Different from the paper: pixels are scaled to -1 to 1 by a constant layer, where the paper subtracts the mean of the
-training images; batch normalisation's epsilon is Keras's 1e-3, where the authors' code has 1e-5 (alone it moves an untrained
-network's outputs by up to some percent; weights of other libraries need theirs); padding is TensorFlow's: a 3x3 convolution of
-stride 2 takes a map of even size without a border on the left and the top, so that the shortcut of option A, which takes the
-first of every two pixels, lies one pixel beside the centre of what the branch has seen (of odd sizes both are as in the paper;
-in eight trainings no effect on the accuracy was found).
+training images; batch normalisation's epsilon is Keras's 1e-3, where the authors' code has 1e-5 (this alone changes the outputs of an
+untrained network by up to a few percent; weights of other libraries need their own value); padding is TensorFlow's: for a map of even
+size, a 3x3 convolution of stride 2 has no border on the left and at the top. So the shortcut of option A, which takes the first of every
+two pixels, is one pixel away from the centre of what the branch has seen (for odd sizes both are as in the paper; in eight
+trainings no effect on the accuracy was found).
 
-Weight decay is the optimizer's, and acts on every weight. The paper's 1e-4 is a part of the gradient, which the momentum of 0.9
-adds up: it shrinks the weights by rate * 1e-4 / (1 - 0.9) a step. Keras's `weight_decay` passes the momentum by, so the same is
-`weight_decay=1e-3` (`experiments/cifar10_he.py`). Stochastic depth and `zero_gamma`, of later papers, are options.
+Weight decay is set in the optimizer, and applies to every weight. The paper's 1e-4 is a part of the gradient, which the momentum of 0.9
+accumulates: it shrinks the weights by rate * 1e-4 / (1 - 0.9) per step. Keras's `weight_decay` is not accumulated by the momentum, so the
+same effect needs `weight_decay=1e-3` (`experiments/cifar10_he.py`). Stochastic depth and `zero_gamma`, of later papers, are options.
 """
 
 import sys
@@ -91,6 +91,12 @@ def resnet20(
 
     Returns:
         A model, not compiled: `[batch, *input_shape]` to `float32 [batch, num_classes]`, rows that sum to 1.
+
+    Example:
+        >>> from pbl import models
+        >>> model = models.resnet20((32, 32, 3), 10)
+        >>> models.count_trainable_weights(model)
+        269722
     """
     return _build_small("resnet20", input_shape, num_classes, 3, shortcut, stochastic_depth, zero_gamma)
 
@@ -103,7 +109,14 @@ def resnet32(
     stochastic_depth: float = 0.0,
     zero_gamma: bool = False,
 ) -> keras.Model:
-    """Builds ResNet-32 for small images (He et al. 2015, section 4.2); arguments as for `resnet20`."""
+    """Builds ResNet-32 for small images (He et al. 2015, section 4.2); arguments as for `resnet20`.
+
+    Example:
+        >>> from pbl import models
+        >>> model = models.resnet32((32, 32, 3), 10)
+        >>> models.count_trainable_weights(model)
+        464154
+    """
     return _build_small("resnet32", input_shape, num_classes, 5, shortcut, stochastic_depth, zero_gamma)
 
 
@@ -115,7 +128,14 @@ def resnet44(
     stochastic_depth: float = 0.0,
     zero_gamma: bool = False,
 ) -> keras.Model:
-    """Builds ResNet-44 for small images (He et al. 2015, section 4.2); arguments as for `resnet20`."""
+    """Builds ResNet-44 for small images (He et al. 2015, section 4.2); arguments as for `resnet20`.
+
+    Example:
+        >>> from pbl import models
+        >>> model = models.resnet44((32, 32, 3), 10)
+        >>> models.count_trainable_weights(model)
+        658586
+    """
     return _build_small("resnet44", input_shape, num_classes, 7, shortcut, stochastic_depth, zero_gamma)
 
 
@@ -127,7 +147,14 @@ def resnet56(
     stochastic_depth: float = 0.0,
     zero_gamma: bool = False,
 ) -> keras.Model:
-    """Builds ResNet-56 for small images (He et al. 2015, section 4.2); arguments as for `resnet20`."""
+    """Builds ResNet-56 for small images (He et al. 2015, section 4.2); arguments as for `resnet20`.
+
+    Example:
+        >>> from pbl import models
+        >>> model = models.resnet56((32, 32, 3), 10)
+        >>> models.count_trainable_weights(model)
+        853018
+    """
     return _build_small("resnet56", input_shape, num_classes, 9, shortcut, stochastic_depth, zero_gamma)
 
 
@@ -139,7 +166,14 @@ def resnet110(
     stochastic_depth: float = 0.0,
     zero_gamma: bool = False,
 ) -> keras.Model:
-    """Builds ResNet-110 for small images (He et al. 2015, section 4.2); arguments as for `resnet20`."""
+    """Builds ResNet-110 for small images (He et al. 2015, section 4.2); arguments as for `resnet20`.
+
+    Example:
+        >>> from pbl import models
+        >>> model = models.resnet110((32, 32, 3), 10)
+        >>> models.count_trainable_weights(model)
+        1727962
+    """
     return _build_small("resnet110", input_shape, num_classes, 18, shortcut, stochastic_depth, zero_gamma)
 
 
@@ -151,7 +185,14 @@ def resnet1202(
     stochastic_depth: float = 0.0,
     zero_gamma: bool = False,
 ) -> keras.Model:
-    """Builds ResNet-1202 for small images (He et al. 2015, section 4.2); arguments as for `resnet20`."""
+    """Builds ResNet-1202 for small images (He et al. 2015, section 4.2); arguments as for `resnet20`.
+
+    Example:
+        >>> from pbl import models
+        >>> model = models.resnet1202((32, 32, 3), 10)
+        >>> models.count_trainable_weights(model)
+        19421274
+    """
     return _build_small("resnet1202", input_shape, num_classes, 200, shortcut, stochastic_depth, zero_gamma)
 
 
@@ -176,6 +217,15 @@ def resnet18(
 
     Returns:
         A model, not compiled: `[batch, *input_shape]` to `float32 [batch, num_classes]`, rows that sum to 1.
+
+    Raises:
+        InputError: The images are smaller.
+
+    Example:
+        >>> from pbl import models
+        >>> model = models.resnet18((224, 224, 3), 1000)
+        >>> models.count_trainable_weights(model)
+        11689512
     """
     return _build_large(
         "resnet18", input_shape, num_classes, (2, 2, 2, 2), False, shortcut, stochastic_depth, zero_gamma
@@ -190,7 +240,14 @@ def resnet34(
     stochastic_depth: float = 0.0,
     zero_gamma: bool = False,
 ) -> keras.Model:
-    """Builds ResNet-34 for ImageNet (He et al. 2015, table 1); arguments as for `resnet18`."""
+    """Builds ResNet-34 for ImageNet (He et al. 2015, table 1); arguments as for `resnet18`.
+
+    Example:
+        >>> from pbl import models
+        >>> model = models.resnet34((224, 224, 3), 1000)
+        >>> models.count_trainable_weights(model)
+        21797672
+    """
     return _build_large(
         "resnet34", input_shape, num_classes, (3, 4, 6, 3), False, shortcut, stochastic_depth, zero_gamma
     )
@@ -204,7 +261,14 @@ def resnet50(
     stochastic_depth: float = 0.0,
     zero_gamma: bool = False,
 ) -> keras.Model:
-    """Builds ResNet-50 for ImageNet (He et al. 2015, table 1); arguments as for `resnet18`."""
+    """Builds ResNet-50 for ImageNet (He et al. 2015, table 1); arguments as for `resnet18`.
+
+    Example:
+        >>> from pbl import models
+        >>> model = models.resnet50((224, 224, 3), 1000)
+        >>> models.count_trainable_weights(model)
+        25557032
+    """
     return _build_large(
         "resnet50", input_shape, num_classes, (3, 4, 6, 3), True, shortcut, stochastic_depth, zero_gamma
     )
@@ -218,7 +282,14 @@ def resnet101(
     stochastic_depth: float = 0.0,
     zero_gamma: bool = False,
 ) -> keras.Model:
-    """Builds ResNet-101 for ImageNet (He et al. 2015, table 1); arguments as for `resnet18`."""
+    """Builds ResNet-101 for ImageNet (He et al. 2015, table 1); arguments as for `resnet18`.
+
+    Example:
+        >>> from pbl import models
+        >>> model = models.resnet101((224, 224, 3), 1000)
+        >>> models.count_trainable_weights(model)
+        44549160
+    """
     return _build_large(
         "resnet101", input_shape, num_classes, (3, 4, 23, 3), True, shortcut, stochastic_depth, zero_gamma
     )
@@ -232,7 +303,14 @@ def resnet152(
     stochastic_depth: float = 0.0,
     zero_gamma: bool = False,
 ) -> keras.Model:
-    """Builds ResNet-152 for ImageNet (He et al. 2015, table 1); arguments as for `resnet18`."""
+    """Builds ResNet-152 for ImageNet (He et al. 2015, table 1); arguments as for `resnet18`.
+
+    Example:
+        >>> from pbl import models
+        >>> model = models.resnet152((224, 224, 3), 1000)
+        >>> models.count_trainable_weights(model)
+        60192808
+    """
     return _build_large(
         "resnet152", input_shape, num_classes, (3, 8, 36, 3), True, shortcut, stochastic_depth, zero_gamma
     )
@@ -290,7 +368,7 @@ def _classify(name: str, images, x, num_classes: int) -> keras.Model:
     probabilities = layers.Dense(num_classes, activation="softmax", dtype="float32", kernel_initializer="he_normal")(x)
     limit = sys.getrecursionlimit()
     try:
-        # Keras walks the graph by recursion, one call a layer; the 6,000 layers of ResNet-1202 pass Python's limit.
+        # Keras walks the graph by recursion, one call for each layer; the 6,000 layers of ResNet-1202 exceed Python's limit.
         sys.setrecursionlimit(max(limit, 20_000))
         return keras.Model(images, probabilities, name=name)
     finally:
@@ -298,7 +376,7 @@ def _classify(name: str, images, x, num_classes: int) -> keras.Model:
 
 
 def _rates(blocks: int, shortcut: bool, stochastic_depth: float, zero_gamma: bool) -> list[float]:
-    """How often each block's branch is left out: the deeper, the more often (Huang et al. 2016, equation 4)."""
+    """How often each block's branch is left out: the deeper the block, the more often (Huang et al. 2016, equation 4)."""
     if stochastic_depth and not shortcut:
         raise ValueError("stochastic_depth leaves out branches, and without shortcuts nothing is left beside them")
     if zero_gamma and not shortcut:
@@ -309,7 +387,7 @@ def _rates(blocks: int, shortcut: bool, stochastic_depth: float, zero_gamma: boo
 
 
 def _drop_branch(residual, rate: float):
-    """Dropout of the whole branch, an image at a time."""
+    """Dropout of the complete branch, for each image separately."""
     return layers.Dropout(rate, noise_shape=(None, 1, 1, 1))(residual) if rate else residual
 
 
@@ -332,7 +410,7 @@ def _bottleneck(x, filters: int, strides: int, zero_gamma: bool):
 
 
 def _pad_channels(x, filters: int, strides: int):
-    """Option A: every second pixel, and zeros for the channels that are new."""
+    """Option A: every second pixel, and zeros for the new channels."""
     if strides == 1:
         return x
     x = layers.AveragePooling2D(pool_size=1, strides=strides)(x)
@@ -341,11 +419,11 @@ def _pad_channels(x, filters: int, strides: int):
 
 
 def _project(x, filters: int, strides: int):
-    """Option B: a 1x1 convolution where the shape changes."""
+    """Option B: a 1x1 convolution if the shape changes."""
     return x if strides == 1 and x.shape[-1] == filters else _conv_bn(x, filters, 1, strides)
 
 
 def _conv_bn(x, filters: int, size: int, strides: int = 1, zero_gamma: bool = False):
-    # Batch normalisation has a shift of its own, so the convolution needs no bias.
+    # Batch normalisation has its own shift, so the convolution needs no bias.
     x = layers.Conv2D(filters, size, strides, padding="same", use_bias=False, kernel_initializer="he_normal")(x)
     return layers.BatchNormalization(momentum=0.9, gamma_initializer="zeros" if zero_gamma else "ones")(x)

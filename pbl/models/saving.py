@@ -1,4 +1,4 @@
-"""A model on the disk, complete or not at all, with what tells whether it still is what was written."""
+"""A model on the disk, complete or not at all, with a checksum that shows whether it is still what was written."""
 
 import errno
 import io
@@ -25,7 +25,7 @@ from pbl.models.calls import find_optimizers, list_variables
 from pbl.storage.reading import UnreadableFile, parse_json, read_file
 from pbl.storage.writing import replacing, temporary_folder
 
-# Behind a weights file, where HDF5 does not look: what the file is of, in JSON, its length, a checksum of all before, this word.
+# The seal at the end of a weights file, where HDF5 does not look: a comment in JSON, its length, a checksum of everything before, this word.
 SEAL = b"PBL-SEAL"
 _NUMBERS = struct.Struct(">II")
 _MOST_OF_SEAL = 4096
@@ -34,19 +34,19 @@ _MOST_OF_SEAL = 4096
 def save_model(model: keras.Model, folder: Path, name: str, weights: bool = True, comment: dict | None = None) -> None:
     """Saves `<name>.keras` and, with `weights`, `<name>.weights.h5`, each complete or not at all.
 
-    The weights are what `pbl` loads, without what the optimizer remembers: they can be read by an older Keras too, and end with a
-    checksum (`read_seal`). A model that Keras cannot describe (a
-    layer without `get_config`, or with one that fails) is kept as weights alone, with a warning.
+    The weights file is the one that `pbl` loads, without the optimizer's state. An older Keras can read it too, and it ends with a
+    checksum (`read_seal`). If Keras cannot describe a model (a layer without `get_config`, or with one that fails), only the weights
+    are kept, with a warning.
 
     Args:
         model: The model.
-        folder: Where to.
-        name: Of the files, without ending.
+        folder: The folder to write to.
+        name: Name of the files, without ending.
         weights: Whether `<name>.weights.h5` is written too.
-        comment: Kept in the archive `<name>.keras` as its comment, in JSON, and at the end of the weights.
+        comment: Kept in the archive `<name>.keras` as its comment, in JSON, and at the end of the weights file.
 
     Raises:
-        InputError: The disk is full or the folder cannot be written; the files that were there stay.
+        InputError: The disk is full or the folder cannot be written; existing files stay unchanged.
     """
     weights_file = folder / f"{name}.weights.h5"
     try:
@@ -59,7 +59,9 @@ def save_model(model: keras.Model, folder: Path, name: str, weights: bool = True
                 copy_weights(temporary, weights_file, model, comment)
     except InputError:
         raise
-    except Exception as error:  # whatever a layer's own get_config raises: the training must not be lost for it
+    except (
+        Exception
+    ) as error:  # a layer's own get_config may raise anything: the training must not be lost because of it
         what = f"{type(error).__name__}: {' '.join(str(error).split())[:200]}"
         warnings.warn(f"{name}.keras was not written, since Keras cannot describe this model ({what})", stacklevel=2)
         if weights:
@@ -75,7 +77,7 @@ def save_model(model: keras.Model, folder: Path, name: str, weights: bool = True
 
 
 def copy_weights(archive_file: Path, weights_file: Path, model: keras.Model, comment: dict | None = None) -> None:
-    """Copies the weights out of a model's `.keras` file, but for what its optimizers remember, and seals them."""
+    """Copies the weights from a model's `.keras` file, without the state of its optimizers, and seals them."""
 
     def read(stream: BinaryIO) -> memoryview:
         with zipfile.ZipFile(stream) as archive, archive.open("model.weights.h5") as stored:
@@ -87,7 +89,7 @@ def copy_weights(archive_file: Path, weights_file: Path, model: keras.Model, com
 
 
 def _without_optimizers(stored: IO[bytes] | Path, model: keras.Model) -> memoryview:
-    """In memory, since HDF5 itself must never meet a full disk, on which it crashes the process."""
+    """Works in memory, since HDF5 itself must never meet a full disk: there it crashes the process."""
     optimizers = {name.lstrip("_") for name in find_optimizers(model)}
     copied = io.BytesIO()
     with h5py.File(stored, "r") as source, h5py.File(copied, "w") as target:
@@ -106,7 +108,7 @@ def _write_sealed(file: Path, weights: memoryview, comment: dict | None) -> None
 
 
 def _add_up(stream: BinaryIO, size: int) -> int:
-    """The checksum of so many bytes."""
+    """The checksum of the next `size` bytes."""
     checksum = 0
     while size and (content := stream.read(min(size, 2**20))):
         checksum, size = zlib.crc32(content, checksum), size - len(content)
@@ -114,17 +116,17 @@ def _add_up(stream: BinaryIO, size: int) -> int:
 
 
 def read_seal(file: Path, inside: Path | None = None) -> dict | None:
-    """Reads what a weights file is of, as `save_model` was given it, and verifies the whole file.
+    """Reads the comment of a weights file, as `save_model` wrote it, and verifies the complete file.
 
     Args:
         file: The file.
-        inside: A folder out of which no link may lead.
+        inside: A folder that no link may lead out of.
 
     Returns:
-        The comment; None of a file that an earlier version wrote, which cannot be verified.
+        The comment; None for a file from an earlier version, which cannot be verified.
 
     Raises:
-        FileNotFoundError, UnreadableFile: There is none; it is not what was written, or cannot be read now.
+        FileNotFoundError, UnreadableFile: There is no file; it is not what was written, or it cannot be read now.
     """
 
     def read(stream: BinaryIO) -> dict | None:
@@ -148,13 +150,13 @@ def read_seal(file: Path, inside: Path | None = None) -> dict | None:
 
 
 def read_comment(file: Path) -> dict | None:
-    """Returns the comment that `save_model` kept in a `.keras` file whose weights are whole; None where there is none."""
+    """Returns the comment that `save_model` wrote to a `.keras` file if its weights are undamaged; None if there is none."""
 
     def read(stream: BinaryIO) -> dict | None:
         with zipfile.ZipFile(stream) as archive:
             if not archive.comment:
                 return None
-            with archive.open("model.weights.h5") as weights:  # to the end: there its checksum is compared
+            with archive.open("model.weights.h5") as weights:  # read to the end, where its checksum is compared
                 while weights.read(2**20):
                     pass
             return parse_json(archive.comment)
@@ -171,7 +173,7 @@ def read_comment(file: Path) -> dict | None:
 
 
 def is_unsealed(file: Path) -> bool:
-    """Whether a weights file is there of which nothing is known, as of an earlier version."""
+    """Whether there is a weights file without a seal, as an earlier version wrote it."""
     try:
         return read_seal(file) is None
     except (FileNotFoundError, UnreadableFile):
@@ -183,15 +185,15 @@ def _tell(error: UnreadableFile) -> None:
 
 
 def mend_weights(folder: Path, name: str, model: keras.Model, epoch: int) -> dict | None:
-    """Makes `<name>.weights.h5` the newer of the two files of a model that are whole.
+    """Makes sure that `<name>.weights.h5` has the newer weights of a model's two files, of those that are undamaged.
 
     Args:
-        folder, name: Where they are, as for `save_model`.
+        folder, name: As for `save_model`.
         model: The model.
-        epoch: Of which the model should be; weights that an earlier version wrote are not replaced by older ones.
+        epoch: The epoch that the model should be from; weights from an earlier version are not replaced by older ones.
 
     Returns:
-        The comment of it, with its `epoch`; None where neither is known and whole.
+        The comment of these weights, with their `epoch`; None if no file is undamaged with a known epoch.
     """
     weights_file, archive_file = folder / f"{name}.weights.h5", folder / f"{name}.keras"
     kept, least = None, 0
@@ -218,11 +220,11 @@ def _epoch_of(comment: dict | None) -> int:
 
 @contextmanager
 def whole_weights(folder: Path, name: str, model: keras.Model, epoch: int | None) -> Iterator[Path]:
-    """Gives a file with a model's weights that is whole and not older than an epoch: `<name>.weights.h5`, else what `<name>.keras` holds.
+    """Yields a file with a model's weights that is undamaged and not older than an epoch: `<name>.weights.h5`, else the content of `<name>.keras`.
 
     Raises:
-        UnreadableFile: It cannot be read now.
-        InputError: Neither is there and whole, or both are older.
+        UnreadableFile: A file cannot be read now.
+        InputError: Neither file exists undamaged, or both are older.
     """
     weights_file, archive_file = folder / f"{name}.weights.h5", folder / f"{name}.keras"
     try:

@@ -1,4 +1,4 @@
-"""Squeeze-and-excitation networks, subclassed: each channel gets a gate that sees the whole image.
+"""Squeeze-and-excitation networks, subclassed: each channel has a gate that depends on the complete image.
 
 Hu, Shen and Sun (2017), Squeeze-and-Excitation Networks, arXiv:1709.01507: the `SqueezeExcite` layer at the end of every
 residual branch, before the sum, reduction ratio 16.
@@ -7,12 +7,12 @@ Trainable weights at 224x224x3 with 1000 classes: `se_resnet50` 28,088,024, `sen
 with half the width in each bottleneck's first convolution, three 3x3 convolutions as stem, and 3x3 convolutions as
 projections).
 
-The `se_resnet20` to `se_resnet110` are the CIFAR networks of `resnet.py` with gates. Of these depths Hu et al. report 110 alone
-(and 164, of bottlenecks), as 5.21% of errors on CIFAR-10 in place of 6.37%, and there in the pre-activation form of He et al.
-(2016), whose errors without gates these are: the networks here are in the form of 2015.
+The `se_resnet20` to `se_resnet110` are the CIFAR networks of `resnet.py` with gates. Of these depths, Hu et al. report only 110
+(and 164, with bottlenecks): 5.21% errors on CIFAR-10 in place of 6.37%. There the network is in the pre-activation form of He et al.
+(2016), from which the errors without gates are; the networks here are in the form of 2015.
 
-Different from the papers: as in `resnet.py`, batch normalisation's epsilon of 1e-3 (1e-5 there) and TensorFlow's padding of
-stride-2 layers among it. `senet154`'s downsampling is in the 3x3 convolution, as in its authors' code.
+Different from the papers: as in `resnet.py`, including batch normalisation's epsilon of 1e-3 (1e-5 there) and TensorFlow's padding of
+stride-2 layers. `senet154` downsamples in the 3x3 convolution, as in its authors' code.
 """
 
 from collections.abc import Sequence
@@ -66,7 +66,7 @@ class SqueezeExcite(layers.Layer):
 
 @keras.saving.register_keras_serializable("pbl")
 class ConvBN(layers.Layer):
-    """A convolution without bias, batch normalisation (its factor begins at 0 with `zero_gamma`), and ReLU if `relu` is true."""
+    """A convolution without bias, batch normalisation (its factor starts at 0 with `zero_gamma`), and ReLU if `relu` is true."""
 
     def __init__(
         self,
@@ -111,12 +111,12 @@ class ConvBN(layers.Layer):
 
 @keras.saving.register_keras_serializable("pbl")
 class SEBlock(layers.Layer):
-    """y = ReLU(SE(F(x)) + shortcut(x)) (figure 3), F the convolutions given.
+    """y = ReLU(SE(F(x)) + shortcut(x)) (figure 3); F: the given convolutions.
 
     Args:
         convolutions: One (filters, size, strides, groups) for each convolution of the branch.
-        projection: Size of the convolution that brings the shortcut to the branch's shape, where the shapes differ; 0
-            for weightless shortcuts: every second pixel, and zeros for the new channels.
+        projection: Size of the convolution that brings the shortcut to the branch's shape, if the shapes differ; 0
+            for shortcuts without weights: every second pixel, and zeros for the new channels.
         ratio: See `SqueezeExcite`.
         stochastic_depth: Share of the images for which the branch is left out in training (Huang et al. 2016).
         zero_gamma: Begin as the identity: the factor of the branch's last batch normalisation starts at 0 (Goyal et al. 2017).
@@ -191,7 +191,7 @@ class SENet(keras.Model):
         pool: Whether max pooling follows the stem.
         blocks: One (convolutions, projection) for each block; see `SEBlock`.
         dropout: Share of the pooled features set to zero in training.
-        stochastic_depth: That of the last block's branch; less for earlier ones, in proportion.
+        stochastic_depth: Rate for the last block's branch; less for earlier ones, in proportion.
         zero_gamma: See `SEBlock`.
     """
 
@@ -263,6 +263,12 @@ def se_resnet20(
     Returns:
         A model, not compiled: `[batch, *input_shape]` to `float32 [batch, num_classes]`, rows that sum to 1. Import
         `pbl.models` before `keras.models.load_model`.
+
+    Example:
+        >>> from pbl import models
+        >>> model = models.se_resnet20((32, 32, 3), 10)
+        >>> models.count_trainable_weights(model)
+        272095
     """
     return _build_small("se_resnet20", input_shape, num_classes, 3, stochastic_depth, zero_gamma)
 
@@ -270,28 +276,56 @@ def se_resnet20(
 def se_resnet32(
     input_shape: tuple[int, int, int], num_classes: int, *, stochastic_depth: float = 0.0, zero_gamma: bool = False
 ) -> keras.Model:
-    """Builds SE-ResNet-32 for small images (Hu et al. 2017); arguments as for `se_resnet20`."""
+    """Builds SE-ResNet-32 for small images (Hu et al. 2017); arguments as for `se_resnet20`.
+
+    Example:
+        >>> from pbl import models
+        >>> model = models.se_resnet32((32, 32, 3), 10)
+        >>> models.count_trainable_weights(model)
+        468109
+    """
     return _build_small("se_resnet32", input_shape, num_classes, 5, stochastic_depth, zero_gamma)
 
 
 def se_resnet44(
     input_shape: tuple[int, int, int], num_classes: int, *, stochastic_depth: float = 0.0, zero_gamma: bool = False
 ) -> keras.Model:
-    """Builds SE-ResNet-44 for small images (Hu et al. 2017); arguments as for `se_resnet20`."""
+    """Builds SE-ResNet-44 for small images (Hu et al. 2017); arguments as for `se_resnet20`.
+
+    Example:
+        >>> from pbl import models
+        >>> model = models.se_resnet44((32, 32, 3), 10)
+        >>> models.count_trainable_weights(model)
+        664123
+    """
     return _build_small("se_resnet44", input_shape, num_classes, 7, stochastic_depth, zero_gamma)
 
 
 def se_resnet56(
     input_shape: tuple[int, int, int], num_classes: int, *, stochastic_depth: float = 0.0, zero_gamma: bool = False
 ) -> keras.Model:
-    """Builds SE-ResNet-56 for small images (Hu et al. 2017); arguments as for `se_resnet20`."""
+    """Builds SE-ResNet-56 for small images (Hu et al. 2017); arguments as for `se_resnet20`.
+
+    Example:
+        >>> from pbl import models
+        >>> model = models.se_resnet56((32, 32, 3), 10)
+        >>> models.count_trainable_weights(model)
+        860137
+    """
     return _build_small("se_resnet56", input_shape, num_classes, 9, stochastic_depth, zero_gamma)
 
 
 def se_resnet110(
     input_shape: tuple[int, int, int], num_classes: int, *, stochastic_depth: float = 0.0, zero_gamma: bool = False
 ) -> keras.Model:
-    """Builds SE-ResNet-110 for small images (Hu et al. 2017); arguments as for `se_resnet20`."""
+    """Builds SE-ResNet-110 for small images (Hu et al. 2017); arguments as for `se_resnet20`.
+
+    Example:
+        >>> from pbl import models
+        >>> model = models.se_resnet110((32, 32, 3), 10)
+        >>> models.count_trainable_weights(model)
+        1742200
+    """
     return _build_small("se_resnet110", input_shape, num_classes, 18, stochastic_depth, zero_gamma)
 
 
@@ -311,6 +345,15 @@ def se_resnet50(
     Returns:
         A model, not compiled: `[batch, *input_shape]` to `float32 [batch, num_classes]`, rows that sum to 1. Import
         `pbl.models` before `keras.models.load_model`.
+
+    Raises:
+        InputError: The images are smaller.
+
+    Example:
+        >>> from pbl import models
+        >>> model = models.se_resnet50((224, 224, 3), 1000)
+        >>> models.count_trainable_weights(model)
+        28088024
     """
     check_size("se_resnet50", input_shape, CARDS["se_resnet50"].smallest)
     blocks = []
@@ -354,6 +397,15 @@ def senet154(
     Returns:
         A model, not compiled: `[batch, *input_shape]` to `float32 [batch, num_classes]`, rows that sum to 1. Import
         `pbl.models` before `keras.models.load_model`.
+
+    Raises:
+        InputError: The images are smaller.
+
+    Example:
+        >>> from pbl import models
+        >>> model = models.senet154((224, 224, 3), 1000)
+        >>> models.count_trainable_weights(model)
+        115088984
     """
     check_size("senet154", input_shape, CARDS["senet154"].smallest)
     blocks = []

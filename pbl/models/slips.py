@@ -1,8 +1,8 @@
-"""A slip in a student's own code is told in one line: file, line, and the cause in the words of the field.
+"""A mistake in a student's own code is reported in one line: file, line, and the cause in the words of the field.
 
-Own code is what stands neither in pbl, nor in a library, nor in Python itself: a builder, a layer, a loss or a callback of an
-experiment file, or of a notebook. Where it is on the stack, or where Keras complains about a model that it built, the
-traceback goes to a file. An error of pbl itself keeps its traceback.
+Own code is code that is not in pbl, in a library, or in Python itself: a builder, a layer, a loss or a callback from an
+experiment file or a notebook. If own code is on the stack, or Keras complains about a model that it built, the
+traceback goes to a file. An error in pbl itself keeps its traceback.
 """
 
 import contextlib
@@ -25,7 +25,7 @@ FILE = "traceback.txt"
 _PBL = Path(__file__).resolve().parent.parent
 _MODELS = Path(__file__).resolve().parent
 _PYTHON = {Path(sysconfig.get_path(name)).resolve() for name in ("stdlib", "platstdlib")}
-MOST_LETTERS = 300  # of an error's own words
+MOST_LETTERS = 300  # of an error's own message
 
 # What Keras, TensorFlow and Python say (an error's kind and its message), and what that means for an image classifier.
 CAUSES: tuple[tuple[str, str], ...] = (
@@ -168,14 +168,14 @@ CAUSES: tuple[tuple[str, str], ...] = (
     ),
 )
 
-# What Keras only warns of, and what then does nothing or something wrong for the whole training.
+# Messages of Keras that are only warnings, although something then does nothing or the wrong thing in the complete training.
 SILENT = (
     ".*conditioned on metric .* which is not available",
     "Can save best model only with .* available",
     ".*received `from_logits=True`, but",
 )
 
-# Nobody's slip, but what the machine cannot do: told of every model.
+# Not a mistake: the machine cannot do it. Reported for every model.
 _NO_GRADIENT_OF_GROUPS = "Gradients for grouped convolutions are not supported on CPU"
 GROUPS = (
     "On this processor TensorFlow has no gradient of grouped convolutions unless oneDNN is on. Set the environment variable "
@@ -184,7 +184,7 @@ GROUPS = (
 
 
 class OwnCodeError(InputError):
-    """A slip in a student's own code; its `__cause__` is the error itself. A notebook shows the line alone."""
+    """A mistake in a student's own code; its `__cause__` is the error itself. A notebook shows only the line."""
 
     def _render_traceback_(self) -> list[str]:
         from pbl.languages import say_sentence
@@ -200,7 +200,7 @@ class Place(NamedTuple):
 
     @property
     def shown(self) -> str:
-        """The file's name as one would type it here; of a notebook's cell no name."""
+        """The file's name as one would type it here; for a cell of a notebook a phrase without a name."""
         if "ipykernel_" in self.file or self.file.startswith("<"):
             return Sentence("a cell of the notebook")
         with contextlib.suppress(ValueError):
@@ -220,8 +220,8 @@ def is_own(file: str) -> bool:
 
 
 def find_place(maker: Any) -> Place | None:
-    """Returns where a function or class of one's own is defined; None where it is of pbl or of a library."""
-    function = getattr(maker, "func", maker)  # of functools.partial
+    """Returns where a function or class in own code is defined; None if it is from pbl or a library."""
+    function = getattr(maker, "func", maker)  # for functools.partial
     code = getattr(function, "__code__", None) or getattr(getattr(function, "__init__", None), "__code__", None)
     return Place(code.co_filename, code.co_firstlineno) if code is not None and is_own(code.co_filename) else None
 
@@ -230,18 +230,18 @@ def find_place(maker: Any) -> Place | None:
 def tell_slips(
     folder: Path, builder: Callable | None = None, callbacks: Mapping[str, Callable] | None = None
 ) -> Iterator[None]:
-    """Within it an error in own code becomes an `OwnCodeError` of one line; its traceback goes to `traceback.txt`.
+    """Inside it, an error in own code becomes an `OwnCodeError` of one line; its traceback goes to `traceback.txt`.
 
     Args:
-        folder: Where that file is written, such as the run's; where it cannot be, the line does without.
-        builder: Of the model that is used within: where it is one's own, Keras's complaints are about its model.
-        callbacks: Who made the callbacks that are used within, by the callback's class name.
+        folder: Where that file is written, such as the run's folder; if that fails, the line does not name the file.
+        builder: Builder of the model that is used inside: if it is own code, Keras's complaints are about its model.
+        callbacks: The makers of the callbacks that are used inside, by the callback's class name.
 
     Raises:
-        OwnCodeError: There was such an error. Any other is raised as it is.
+        OwnCodeError: There was such an error. Any other error is raised unchanged.
     """
     was_filtering = keras.config.is_traceback_filtering_enabled()
-    keras.config.disable_traceback_filtering()  # else a callback's or a layer's frames are gone
+    keras.config.disable_traceback_filtering()  # otherwise the frames of callbacks and layers are missing
     try:
         with warnings.catch_warnings():
             for silent in SILENT:
@@ -264,7 +264,7 @@ def tell_slips(
 def explain(
     error: Exception, builder: Callable | None = None, callbacks: Mapping[str, Callable] | None = None
 ) -> Sentence | None:
-    """Returns what an error means, in a sentence; None where it is no slip in own code."""
+    """Returns what an error means, in a sentence; None if it is not a mistake in own code."""
     text = f"{type(error).__name__}: {error}"
     frames = list(traceback.walk_tb(error.__traceback__))
     if _NO_GRADIENT_OF_GROUPS in text:
@@ -273,14 +273,16 @@ def explain(
     if place is None and not isinstance(error, Warning):
         return None
     what = _find_cause(error, text, frames)
-    if place is None:  # of SILENT, and of the package's own callback: the settings are wrong
+    if place is None:  # a warning in SILENT from the package's own callback: the settings are wrong
         return Sentence("{what}", what=what)
     return Sentence("{file}, line {line}: {what}", file=place.shown, line=place.line, what=what)
 
 
 def _find_own_frame(frames: list[tuple[types.FrameType, int]], text: str) -> Place | None:
-    """The innermost line of own code, unless pbl was called by it and failed."""
-    for file, line in reversed(re.findall(r'File "([^"\n]+)", line (\d+)', text)):  # a graph's own words
+    """The innermost line of own code; None if it had called pbl, and pbl failed."""
+    for file, line in reversed(
+        re.findall(r'File "([^"\n]+)", line (\d+)', text)
+    ):  # places that the message of a graph names
         if is_own(file):
             return Place(file, int(line))
     for frame, line in reversed(frames):
@@ -299,7 +301,7 @@ def _find_maker(
     builder: Callable | None,
     callbacks: Mapping[str, Callable] | None,
 ) -> Place | None:
-    """Where no own code ran: who made the callback or the model in which a library failed."""
+    """For a failure in a library without own code on the stack: who made the callback or the model."""
     if not frames or Path(frames[-1][0].f_code.co_filename).resolve().is_relative_to(_PBL):
         return None
     callbacks = callbacks or {}

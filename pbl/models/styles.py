@@ -1,8 +1,8 @@
 """One network in Keras's three styles, so that they can be compared line by line.
 
-Sequential: a list of layers. Functional: layers called on one another's outputs, so that a network can branch. Subclassed:
-`__init__` makes the layers, `call` says what happens, in Python. The three compute the same; a test copies the weights from
-one to the others and finds equal outputs. `mlp_functional` and `mlp_subclassed` are the twins of `mlp` in `mlp.py`.
+Sequential: a list of layers. Functional: layers called on the outputs of other layers, so that a network can branch. Subclassed:
+`__init__` makes the layers, `call` says in Python how they are used. All three compute the same; a test copies the weights from
+one to the others and finds equal outputs. `mlp_functional` and `mlp_subclassed` correspond to `mlp` in `mlp.py`.
 """
 
 from collections.abc import Sequence
@@ -33,6 +33,15 @@ def small_cnn(input_shape: tuple[int, int, int], num_classes: int, *, filters: i
 
     Returns:
         A model, not compiled: `[batch, *input_shape]` to `float32 [batch, num_classes]`, rows that sum to 1.
+
+    Raises:
+        InputError: The images are smaller.
+
+    Example:
+        >>> from pbl import models
+        >>> model = models.small_cnn((32, 32, 3), 10)
+        >>> models.count_trainable_weights(model)
+        60362
     """
     check_size("small_cnn", input_shape, CARDS["small_cnn"].smallest)
     return keras.Sequential(
@@ -51,7 +60,14 @@ def small_cnn(input_shape: tuple[int, int, int], num_classes: int, *, filters: i
 
 
 def small_cnn_functional(input_shape: tuple[int, int, int], num_classes: int, *, filters: int = 32) -> keras.Model:
-    """Builds `small_cnn` with the Functional API; arguments as for `small_cnn`."""
+    """Builds `small_cnn` with the Functional API; arguments as for `small_cnn`.
+
+    Example:
+        >>> from pbl import models
+        >>> model = models.small_cnn_functional((32, 32, 3), 10)
+        >>> models.count_trainable_weights(model)
+        60362
+    """
     check_size("small_cnn_functional", input_shape, CARDS["small_cnn_functional"].smallest)
     images = keras.Input(input_shape)
     x = layers.Rescaling(1 / 255)(images)
@@ -66,7 +82,7 @@ def small_cnn_functional(input_shape: tuple[int, int, int], num_classes: int, *,
 
 @keras.saving.register_keras_serializable("pbl")
 class SmallCNN(keras.Model):
-    """`small_cnn` as a class of its own."""
+    """`small_cnn` as its own class."""
 
     def __init__(self, num_classes: int, filters: int = 32, **kwargs):
         super().__init__(**kwargs)
@@ -74,7 +90,7 @@ class SmallCNN(keras.Model):
         self.rescale = layers.Rescaling(1 / 255)
         self.convolution_1 = layers.Conv2D(filters, 3, padding="same", activation="relu")
         self.convolution_2 = layers.Conv2D(2 * filters, 3, padding="same", activation="relu")
-        self.pool = layers.MaxPooling2D()  # has no weights, so one serves twice
+        self.pool = layers.MaxPooling2D()  # has no weights, so one layer can be used twice
         self.flatten = layers.Flatten()
         self.classify = layers.Dense(num_classes, activation="softmax", dtype="float32")
 
@@ -89,7 +105,14 @@ class SmallCNN(keras.Model):
 
 
 def small_cnn_subclassed(input_shape: tuple[int, int, int], num_classes: int, *, filters: int = 32) -> keras.Model:
-    """Builds `small_cnn` as a subclass of `keras.Model`; arguments as for `small_cnn`."""
+    """Builds `small_cnn` as a subclass of `keras.Model`; arguments as for `small_cnn`.
+
+    Example:
+        >>> from pbl import models
+        >>> model = models.small_cnn_subclassed((32, 32, 3), 10)
+        >>> models.count_trainable_weights(model)
+        60362
+    """
     check_size("small_cnn_subclassed", input_shape, CARDS["small_cnn_subclassed"].smallest)
     model = SmallCNN(num_classes, filters, name="small_cnn_subclassed")
     model(keras.Input(input_shape))  # makes the weights
@@ -104,7 +127,14 @@ def mlp_functional(
     activation: str = "relu",
     dropout: float = 0.0,
 ) -> keras.Model:
-    """Builds `mlp` with the Functional API; arguments as for `mlp`."""
+    """Builds `mlp` with the Functional API; arguments as for `mlp`.
+
+    Example:
+        >>> from pbl import models
+        >>> model = models.mlp_functional((28, 28, 1), 10)
+        >>> models.count_trainable_weights(model)
+        535818
+    """
     images = keras.Input(input_shape)
     x = layers.Rescaling(1 / 255)(images)
     x = layers.Flatten()(x)
@@ -117,7 +147,7 @@ def mlp_functional(
 
 @keras.saving.register_keras_serializable("pbl")
 class MLP(keras.Model):
-    """`mlp` as a class of its own."""
+    """`mlp` as its own class."""
 
     def __init__(self, num_classes: int, widths: Sequence[int], activation: str, dropout: float, **kwargs):
         super().__init__(**kwargs)
@@ -151,7 +181,14 @@ def mlp_subclassed(
     activation: str = "relu",
     dropout: float = 0.0,
 ) -> keras.Model:
-    """Builds `mlp` as a subclass of `keras.Model`; arguments as for `mlp`."""
+    """Builds `mlp` as a subclass of `keras.Model`; arguments as for `mlp`.
+
+    Example:
+        >>> from pbl import models
+        >>> model = models.mlp_subclassed((28, 28, 1), 10)
+        >>> models.count_trainable_weights(model)
+        535818
+    """
     model = MLP(num_classes, widths, activation, dropout, name="mlp_subclassed")
     model(keras.Input(input_shape))
     return model

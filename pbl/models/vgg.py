@@ -1,7 +1,7 @@
 """VGG: depth from small filters, as a `keras.Sequential`.
 
 Simonyan and Zisserman (2014), Very Deep Convolutional Networks for Large-Scale Image Recognition, arXiv:1409.1556, table 1:
-nothing but 3x3 convolutions, five times halved by max pooling, then three dense layers.
+only 3x3 convolutions, five times halved by max pooling, then three dense layers.
 
 Trainable weights at 224x224x3 with 1000 classes (the paper's table 2: 133, 133, 138, 144 million):
 
@@ -12,11 +12,11 @@ Trainable weights at 224x224x3 with 1000 classes (the paper's table 2: 133, 133,
 | vgg16   | D             | 138,357,544 |
 | vgg19   | E             | 143,667,240 |
 
-Different from the paper: pixels are divided by 58 after the subtraction of ImageNet's mean colour, so that the untrained
-network's loss is that of guessing. Weights start by Glorot and Bengio's rule, which the paper names as the way to train
+Different from the paper: pixels are divided by 58 after ImageNet's mean colour is subtracted, so that the untrained
+network's loss is that of guessing. Initial weights follow Glorot and Bengio's rule, which the paper names as the way to train
 without pre-training. `vgg16_bn` adds batch normalisation (Ioffe and Szegedy 2015) after every convolution; `vgg_small` is
 this package's own, in the paper's pattern, for images of 32x32. Both have Keras's epsilon of 1e-3 and a momentum of .9;
-torchvision's `vgg16_bn` has 1e-5, and biases before the normalisation, which takes them off again.
+torchvision's `vgg16_bn` has 1e-5, and biases before the normalisation, which removes them again.
 """
 
 import keras
@@ -60,10 +60,19 @@ def vgg16(
         dense_units: Units of each of the two hidden dense layers.
         dropout: Share of the hidden dense layers' outputs set to zero in training.
         l2: Factor of the squared weights added to the loss. The paper's weight decay of 5e-4 is a factor of 2.5e-4; as the
-            optimizer's `weight_decay`, which passes the momentum of .9 by, it is 5e-3.
+            optimizer's `weight_decay`, which the momentum of .9 does not accumulate, it is 5e-3.
 
     Returns:
         A model, not compiled: `[batch, *input_shape]` to `float32 [batch, num_classes]`, rows that sum to 1.
+
+    Raises:
+        InputError: The images are smaller.
+
+    Example:
+        >>> from pbl import models
+        >>> model = models.vgg16((224, 224, 3), 1000)
+        >>> models.count_trainable_weights(model)
+        138357544
     """
     return _build("vgg16", "vgg16", input_shape, num_classes, dense_units, dropout, l2)
 
@@ -76,7 +85,14 @@ def vgg11(
     dropout: float = 0.5,
     l2: float = 0.0,
 ) -> keras.Model:
-    """Builds VGG11 (Simonyan and Zisserman 2014, configuration A); arguments as for `vgg16`."""
+    """Builds VGG11 (Simonyan and Zisserman 2014, configuration A); arguments as for `vgg16`.
+
+    Example:
+        >>> from pbl import models
+        >>> model = models.vgg11((224, 224, 3), 1000)
+        >>> models.count_trainable_weights(model)
+        132863336
+    """
     return _build("vgg11", "vgg11", input_shape, num_classes, dense_units, dropout, l2)
 
 
@@ -88,7 +104,14 @@ def vgg13(
     dropout: float = 0.5,
     l2: float = 0.0,
 ) -> keras.Model:
-    """Builds VGG13 (Simonyan and Zisserman 2014, configuration B); arguments as for `vgg16`."""
+    """Builds VGG13 (Simonyan and Zisserman 2014, configuration B); arguments as for `vgg16`.
+
+    Example:
+        >>> from pbl import models
+        >>> model = models.vgg13((224, 224, 3), 1000)
+        >>> models.count_trainable_weights(model)
+        133047848
+    """
     return _build("vgg13", "vgg13", input_shape, num_classes, dense_units, dropout, l2)
 
 
@@ -100,7 +123,14 @@ def vgg19(
     dropout: float = 0.5,
     l2: float = 0.0,
 ) -> keras.Model:
-    """Builds VGG19 (Simonyan and Zisserman 2014, configuration E); arguments as for `vgg16`."""
+    """Builds VGG19 (Simonyan and Zisserman 2014, configuration E); arguments as for `vgg16`.
+
+    Example:
+        >>> from pbl import models
+        >>> model = models.vgg19((224, 224, 3), 1000)
+        >>> models.count_trainable_weights(model)
+        143667240
+    """
     return _build("vgg19", "vgg19", input_shape, num_classes, dense_units, dropout, l2)
 
 
@@ -112,7 +142,14 @@ def vgg16_bn(
     dropout: float = 0.5,
     l2: float = 0.0,
 ) -> keras.Model:
-    """Builds VGG16 with batch normalisation after every convolution; arguments as for `vgg16`."""
+    """Builds VGG16 with batch normalisation after every convolution; arguments as for `vgg16`.
+
+    Example:
+        >>> from pbl import models
+        >>> model = models.vgg16_bn((224, 224, 3), 1000)
+        >>> models.count_trainable_weights(model)
+        138361768
+    """
     return _build("vgg16_bn", "vgg16", input_shape, num_classes, dense_units, dropout, l2, batch_norm=True)
 
 
@@ -156,6 +193,15 @@ def vgg_small(
 
     Returns:
         A model, not compiled: `[batch, *input_shape]` to `float32 [batch, num_classes]`, rows that sum to 1.
+
+    Raises:
+        InputError: The images are smaller.
+
+    Example:
+        >>> from pbl import models
+        >>> model = models.vgg_small((32, 32, 3), 10)
+        >>> models.count_trainable_weights(model)
+        551018
     """
     check_size("vgg_small", input_shape, CARDS["vgg_small"].smallest)
     model = keras.Sequential(name="vgg_small")
@@ -173,7 +219,7 @@ def vgg_small(
 
 
 def _add_convolution(model: keras.Sequential, filters: int, l2: float, batch_norm: bool) -> None:
-    # Batch normalisation has a shift of its own, so the convolution before it needs no bias.
+    # Batch normalisation has its own shift, so the convolution before it needs no bias.
     model.add(layers.Conv2D(filters, 3, padding="same", use_bias=not batch_norm, kernel_regularizer=_penalty(l2)))
     if batch_norm:
         model.add(layers.BatchNormalization(momentum=0.9))

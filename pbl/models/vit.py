@@ -1,7 +1,7 @@
 """Vision transformer, subclassed: an image as a sequence of patches.
 
 Dosovitskiy et al. (2020), An Image is Worth 16x16 Words, arXiv:2010.11929, section 3.1 and figure 1. The sizes tiny and small
-are of Touvron et al. (2020), Training data-efficient image transformers, arXiv:2012.12877, table 1.
+come from Touvron et al. (2020), Training data-efficient image transformers, arXiv:2012.12877, table 1.
 
 Trainable weights at 224x224x3, patches of 16x16, 1000 classes:
 
@@ -31,7 +31,7 @@ CARDS = {
 
 @keras.saving.register_keras_serializable("pbl")
 class ClassTokenAndPosition(layers.Layer):
-    """Puts the class token before the patches, and adds the learned position embeddings (equation 1)."""
+    """Puts the class token in front of the patches, and adds the learned position embeddings (equation 1)."""
 
     def build(self, input_shape):
         _, patches, width = input_shape
@@ -49,11 +49,11 @@ class ClassTokenAndPosition(layers.Layer):
 
 @keras.saving.register_keras_serializable("pbl")
 class StochasticDepth(layers.Layer):
-    """Leaves out the whole branch for a share `rate` of the images in training (Huang et al. 2016)."""
+    """Leaves out the complete branch for a share `rate` of the images in training (Huang et al. 2016)."""
 
     def __init__(self, rate: float, **kwargs):
         super().__init__(**kwargs)
-        # One random number an image: dropout whose noise is shared by all but the first axis.
+        # One random number for each image: dropout whose noise is the same along all axes but the first.
         self.rate, self.drop = rate, layers.Dropout(rate, noise_shape=(None, 1, 1))
 
     def call(self, x, training=None):
@@ -171,12 +171,21 @@ def vit_tiny(
             at least 49 patches: 16 at 224x224, 4 at 32x32 and 28x28.
         depth: Number of encoder blocks.
         heads: Number of attention heads; divides the width of 192.
-        dropout: Share of activations set to zero in training.
+        dropout: Share of activations set to zero in training, 0 to below 1.
         stochastic_depth: Share of the images for which the last block is left out in training; less for earlier ones.
 
     Returns:
         A model, not compiled: `[batch, *input_shape]` to `float32 [batch, num_classes]`, rows that sum to 1. Import
         `pbl.models` before `keras.models.load_model`.
+
+    Raises:
+        InputError: The sides are not multiples of `patch`, or `heads` does not divide the width.
+
+    Example:
+        >>> from pbl import models
+        >>> model = models.vit_tiny((224, 224, 3), 1000)
+        >>> models.count_trainable_weights(model)
+        5717416
     """
     return _build("vit_tiny", input_shape, num_classes, 192, patch, depth, heads, dropout, stochastic_depth)
 
@@ -191,7 +200,14 @@ def vit_small(
     dropout: float = 0.0,
     stochastic_depth: float = 0.0,
 ) -> keras.Model:
-    """Builds ViT-Small (Touvron et al. 2020), of width 384; arguments as for `vit_tiny`."""
+    """Builds ViT-Small (Touvron et al. 2020), of width 384; arguments as for `vit_tiny`.
+
+    Example:
+        >>> from pbl import models
+        >>> model = models.vit_small((224, 224, 3), 1000)
+        >>> models.count_trainable_weights(model)
+        22050664
+    """
     return _build("vit_small", input_shape, num_classes, 384, patch, depth, heads, dropout, stochastic_depth)
 
 
@@ -205,7 +221,14 @@ def vit_base(
     dropout: float = 0.0,
     stochastic_depth: float = 0.0,
 ) -> keras.Model:
-    """Builds ViT-Base (Dosovitskiy et al. 2020, table 1), of width 768; arguments as for `vit_tiny`."""
+    """Builds ViT-Base (Dosovitskiy et al. 2020, table 1), of width 768; arguments as for `vit_tiny`.
+
+    Example:
+        >>> from pbl import models
+        >>> model = models.vit_base((224, 224, 3), 1000)
+        >>> models.count_trainable_weights(model)
+        86567656
+    """
     return _build("vit_base", input_shape, num_classes, 768, patch, depth, heads, dropout, stochastic_depth)
 
 

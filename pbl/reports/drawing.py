@@ -1,6 +1,6 @@
 """What the figures of all folders share: colours, Japanese letters, labels that fit, hidden axes.
 
-Each function that draws returns a matplotlib `Figure`, which a notebook shows and a run saves.
+Each function that draws returns a matplotlib `Figure`: a notebook shows it, a run saves it.
 """
 
 import functools
@@ -19,7 +19,7 @@ from matplotlib.axes import Axes
 from pbl.data.split import find_number
 from pbl.languages import choose_language, say, wrapping
 
-# Okabe and Ito's colours: colour-blind people can tell them apart, and their lightness differs in grey print.
+# Okabe and Ito's colours: colour-blind people can distinguish them, and their lightness differs in grey print.
 BLUE, ORANGE, GREEN, GREY = "#0072B2", "#D55E00", "#009E73", "#595959"
 
 JAPANESE_FONTS = (
@@ -31,7 +31,7 @@ JAPANESE_FONT_FILES = ("NotoSansCJK-Regular", "ipaexg", "ipagp", "TakaoPGothic")
 
 @functools.cache
 def use_japanese_font() -> str | None:
-    """Lets matplotlib take letters that its own font lacks from a Japanese font.
+    """Lets matplotlib use a Japanese font for letters that its own font lacks.
 
     Returns:
         The name of the font: an installed one, or that of the package matplotlib-fontja; None if there is neither.
@@ -53,7 +53,7 @@ def use_japanese_font() -> str | None:
     return name
 
 
-use_japanese_font()  # a text keeps the fonts that are set when it is made, so this comes first
+use_japanese_font()  # a text keeps the fonts that were set when it was made, so this comes first
 
 
 @functools.cache
@@ -68,10 +68,10 @@ def _tell_of_missing_letters() -> None:
 
 
 def choose_caption_language(language: str | None = None) -> str:
-    """Returns the language of a figure, "en" or "ja": the reader's, but Japanese only where a font has its letters.
+    """Returns the language of a figure, "en" or "ja": the reader's, but Japanese only if a font has its letters.
 
     Args:
-        language: What was asked for; by `pbl.languages.choose_language` unless given.
+        language: The language that was asked for; by default as `pbl.languages.choose_language` returns.
     """
     chosen = choose_language(language)
     return "en" if chosen == "ja" and use_japanese_font() is None else chosen
@@ -88,9 +88,9 @@ def caption(template: str, /, **fields: Any) -> str:
 
 
 def number_classes(names: Sequence[str]) -> list[str]:
-    """Returns the names of classes as a figure shows them: their numbers, from 1, where no font has the letters of them all.
+    """Returns the names of classes as a figure shows them: their numbers, from 1, if no font has the letters of all names.
 
-    The report and the tables on the screen, which have all letters, say which number is which class.
+    The report and the tables on the screen have all letters and say which number is which class.
     """
     if any(wrapping.is_japanese(name) for name in names) and use_japanese_font() is None:
         return [str(number) for number in range(1, len(names) + 1)]
@@ -98,9 +98,9 @@ def number_classes(names: Sequence[str]) -> list[str]:
 
 
 def literal(text: str) -> str:
-    """Returns the text for matplotlib, which would read what is between two $ as mathematics.
+    """Returns the text for matplotlib, which would read text between two $ as mathematics.
 
-    Tells, once, where no font has the Japanese letters of the text.
+    Prints a warning, once, if no font has the Japanese letters of the text.
     """
     if wrapping.is_japanese(text) and use_japanese_font() is None:
         _tell_of_missing_letters()
@@ -109,30 +109,30 @@ def literal(text: str) -> str:
 
 
 def cut(text: str, most: int) -> str:
-    """Returns the beginning of a text, at most so many letters wide; Chinese and Japanese letters are twice as wide."""
+    """Returns the beginning of a text, at most `most` letters wide; Chinese and Japanese letters are twice as wide."""
     width = np.cumsum([2 if unicodedata.east_asian_width(letter) in "WF" else 1 for letter in text])
     return text if not len(text) or width[-1] <= most else text[: int((width < most).sum())] + "…"
 
 
 def cut_start(text: str, most: int) -> str:
-    """Returns the end of a text, as `cut` does the beginning: of a path the end tells files apart."""
+    """Returns the end of a text, in the same way as `cut` returns the beginning: the end of a path distinguishes files."""
     return cut(text[::-1], most)[::-1]
 
 
 def wrap(text: str, width: int, most: int | None = None) -> str:
-    """Breaks a text into lines, at most so many, none within a word; Chinese and Japanese letters are twice as wide."""
+    """Breaks a text into lines, at most `most` of them, never within a word; Chinese and Japanese letters are twice as wide."""
     lines = wrapping.wrap(text, width)
     return "\n".join(lines if most is None or len(lines) <= most else [*lines[: most - 1], f"{lines[most - 1]} …"])
 
 
 def shorten_name(name: str) -> str:
-    """Returns an image's name as a picture shows it: "image 1729" for "train/1729" of a set of numbered images."""
+    """Returns an image's name as a picture shows it: "image 1729" for "train/1729" in a set of numbered images."""
     number = find_number(name)
     return name if number is None else caption("image {number}", number=number)
 
 
 def show_image(axes: Axes, image: np.ndarray, title: str, fontsize: int = 8) -> None:
-    """Draws an image of one or three channels, `uint8 [height, width, channels]`, in its own brightness."""
+    """Draws an image of one or three channels, `uint8 [height, width, channels]`, in its original brightness."""
     grey = image.shape[-1] == 1
     axes.imshow(image[..., 0] if grey else image, cmap="gray" if grey else None, vmin=0, vmax=255)
     axes.set_title(title, fontsize=fontsize)
@@ -143,4 +143,4 @@ def hide_axes(panels: Axes | np.ndarray) -> None:
     """Hides the axes of one panel or of many."""
     for axes in np.ravel(panels):
         axes.axis("off")
-        axes.set(xticks=[], yticks=[])  # hidden ticks would cost time: matplotlib places them all the same
+        axes.set(xticks=[], yticks=[])  # ticks are removed, since matplotlib would take time to place hidden ones

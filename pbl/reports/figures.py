@@ -15,7 +15,7 @@ def plot_gains(
     is_open: Sequence[bool],
     remark: str = "",
 ) -> Figure:
-    """Draws what each run gained or lost against the run that it came from, the first run on top.
+    """Draws what each run gained or lost compared with the run that it came from, the first run on top.
 
     An interval above 0 is blue, one below 0 orange, one that contains 0 grey.
 

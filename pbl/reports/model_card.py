@@ -1,7 +1,7 @@
-"""A model card beside an exported model: what it is, of which images, how good, for whom, and what it is bad at.
+"""A model card next to an exported model: what it is, on which images it was trained, how good it is, for whom, and its weaknesses.
 
-After Mitchell et al. (2019), Model Cards for Model Reporting, arXiv:1810.03993, with the head that the Hugging Face hub reads. What the
-run knows is filled in anew with each export; what people write stays: it stands outside the marks, or has changed what is between them.
+Based on Mitchell et al. (2019), Model Cards for Model Reporting, arXiv:1810.03993, with the header that the Hugging Face hub reads. What the
+run knows is filled in again with each export. What people write is kept: text outside the marks, and text between marks that they changed.
 """
 
 import contextlib
@@ -25,7 +25,7 @@ from pbl.storage.schemas import ExportedModel
 from pbl.storage.writing import list_folder, replacing
 
 NAME = "model_card.md"
-MOST_CLASSES = 40  # of a table; of more the worst
+MOST_CLASSES = 40  # classes in a table; with more, only the worst
 MOST_FINDINGS = 12
 HOW_TO = "Write where a comment asks for it, and delete the comment. The text between two marks (pbl:) is written again with each export, unless you change it; everything else stays as you write it."
 # What the run cannot know: by the section, what people write there.
@@ -36,7 +36,7 @@ BOXES = {
     "Ethical considerations": "who may be harmed by a wrong answer, or by a right one; personal data in the images",
     "Caveats and recommendations": "what was not tested, and what a user should do before relying on it",
 }
-# What the run knows: a mark, and the heading above it.
+# What the run knows: by mark, the heading above it.
 FILLED = {
     "details": "Model details",
     "files": "Files",
@@ -71,23 +71,23 @@ _KINDS = {
 
 
 def check_card(folder: Path) -> None:
-    """Raises InputError where a card is there that cannot be read, before anything is computed for it."""
+    """Raises InputError if there is a card that cannot be read, before anything is computed for it."""
     _read(folder / NAME)
 
 
 def write_card(run: Run, folder: Path, language: str | None = None) -> tuple[Path, list[str]]:
-    """Writes the card of a run's exported models, or fills in anew what the run knows.
+    """Writes the card of a run's exported models, or fills in again what the run knows.
 
     Args:
         run: The run.
-        folder: Where its models are exported, with a JSON file beside each.
-        language: "en" or "ja"; by `pbl.languages.choose_language` unless given.
+        folder: Where its models are exported, with a JSON file next to each.
+        language: Such as "en" or "ja"; by default as `pbl.languages.choose_language` returns.
 
     Returns:
-        The file, and the headings below which a person has changed what was filled in: there it stays.
+        The file, and the headings below which a person has changed what was filled in; there the text is kept.
 
     Raises:
-        InputError: The card that is there is not text, or cannot be written.
+        InputError: The existing card is not text, or cannot be written.
     """
     language, file = choose_language(language), folder / NAME
     before = _read(file)
@@ -129,7 +129,7 @@ def _read(file: Path) -> str | None:
 
 
 def read_exports(folder: Path) -> list[dict[str, Any]]:
-    """What the JSON files beside exported models say, the newest last; what is none of ours is passed over."""
+    """The contents of the JSON files next to exported models, the newest last; files that are not ours are skipped."""
     found = []
     for file in list_folder(folder):
         if file.suffix == ".json" and file.with_suffix("").exists():
@@ -139,7 +139,7 @@ def read_exports(folder: Path) -> list[dict[str, Any]]:
 
 
 def _sum(text: str) -> str:
-    """By which is known whether a person has changed a text; ends of lines and blanks at its ends do not count."""
+    """A checksum that shows whether a person has changed a text; line endings, and blanks at its ends, do not count."""
     return hashlib.sha256(text.replace("\r", "").strip().encode()).hexdigest()[:8]
 
 
@@ -222,7 +222,7 @@ def _share(value: float, interval: list[float] | tuple[float, float], language: 
 
 
 def _between(interval: Any, language: str) -> str:
-    """An interval in words; "" where there is none."""
+    """An interval in words; "" if there is none."""
     numbers = interval if isinstance(interval, (list, tuple)) else ()
     if len(numbers) != 2 or not all(isinstance(number, (int, float)) for number in numbers):
         return ""
@@ -284,7 +284,7 @@ def _list_of_classifier(result: Mapping[str, Any], language: str) -> list[str]:
 
 
 def _list_classes(result: Mapping[str, Any], language: str) -> list[str]:
-    """A row a class, recall and precision with Wilson's intervals; of many classes those with the lowest F1."""
+    """One row for each class, recall and precision with Wilson's intervals; with many classes those with the lowest F1."""
     by_class, matrix = _dictionary(result.get("by_class")), result.get("confusion_matrix")
     names = result.get("class_names") or list(by_class)
     rows = []

@@ -1,4 +1,4 @@
-"""What the pages for people share: their templates, text that cannot break them, pictures as part of them."""
+"""What the pages for people share: their templates, safe text, and pictures inside the page."""
 
 import base64
 from pathlib import Path
@@ -9,14 +9,14 @@ from markupsafe import Markup
 
 from pbl.storage.escapes import for_screen
 
-MOST_LETTERS = 2_000  # of a text
+MOST_LETTERS = 2_000  # letters of a text
 MOST_LETTERS_OF_NAME = 120
 MOST_LETTERS_OF_VALUE = 500
 MOST_LETTERS_OF_CODE = 100_000
 
 
 def load_template(name: str, folder: Path = Path(__file__).parent) -> Template:
-    """Returns a template of this folder, or of another. What it shows is escaped, and cut where it is too long; an unknown name is an error."""
+    """Returns a template of this folder, or of another. Values are escaped when shown, and cut if they are too long; an unknown name is an error."""
     surroundings = Environment(
         loader=FileSystemLoader(folder),
         autoescape=True,
@@ -32,15 +32,15 @@ def load_template(name: str, folder: Path = Path(__file__).parent) -> Template:
 
 
 def shorten(text: str, most: int) -> str:
-    """Returns at most so many letters; the last is an ellipsis where some are left out."""
+    """Returns a text with at most `most` letters; the last one is an ellipsis if some were left out."""
     return text if len(text) <= most else text[: most - 1] + "…"
 
 
 def clean(value: Any, most: int) -> str:
-    """Returns a value as text that a page can hold: not too long, what is no character of a page by its number."""
+    """Returns a value as text that a page can contain: not too long; a character that pages cannot contain is replaced by its number."""
     return for_screen(shorten(str(value), most).replace("\r\n", "\n"), keep_lines=True)
 
 
 def embed_png(content: bytes) -> Markup:
-    """Returns the address of a picture that is part of the page (a data URI)."""
+    """Returns a picture as an address that contains the picture itself (a data URI)."""
     return Markup("data:image/png;base64," + base64.b64encode(content).decode())

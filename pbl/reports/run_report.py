@@ -1,8 +1,8 @@
-"""One page of a run: `report.html`, which holds all it shows, in English or Japanese.
+"""One page about a run: `report.html`, which contains everything that it shows, in English or Japanese.
 
-It puts together what `train`, `evaluate` and `inspect` left in the run's folder. Only the sentences of the diagnosis are made
-anew, from the run's signals. No file of the run is executed, and none is trusted: a run may come from a stranger. All text is
-escaped; a file is shown only if it is a regular one inside the run, of a size that a page can bear.
+It shows what `train`, `evaluate` and `inspect` left in the run's folder. Only the sentences of the diagnosis are computed
+again, from the run's signals. No file of the run is executed, and none is trusted: a run may come from a stranger. All text is
+escaped; a file is shown only if it is a regular file inside the run and not too large for a page.
 """
 
 import contextlib
@@ -32,21 +32,21 @@ from pbl.runs import Run, find_run
 from pbl.storage.reading import UnreadableFile, read_bytes, read_json, read_table
 from pbl.storage.writing import list_folder, replacing
 
-MOST_BYTES = 16 * 2**20  # of a file with numbers; a confusion matrix of 1,000 classes has 7
-MOST_OF_SPLIT = 48 * 2**20  # the split of a million images has 24
-MOST_UNPACKED = 256 * 2**20  # of signals.npz
+MOST_BYTES = 16 * 2**20  # size of a file with numbers; a confusion matrix of 1,000 classes has 7 MiB
+MOST_OF_SPLIT = 48 * 2**20  # the split of a million images has 24 MiB
+MOST_UNPACKED = 256 * 2**20  # unpacked size of signals.npz
 MOST_PICTURE = 8 * 2**20
-MOST_OF_PICTURES = 32 * 2**20  # all together
+MOST_OF_PICTURES = 32 * 2**20  # all pictures together
 MOST_PICTURES = 100
-MOST_PIXELS = 50_000_000  # of a picture; a browser needs 4 bytes for each
-MOST_ROWS = 200  # of a table
-MOST_CLASSES, MOST_OF_PAIRS = 40, 20  # of more classes the tables have so many that tell most
-MOST_NAMED = 100  # pairs of classes whose mistakes are named; images are kept of fewer
+MOST_PIXELS = 50_000_000  # pixels of a picture; a browser needs 4 bytes for each
+MOST_ROWS = 200  # rows of a table
+MOST_CLASSES, MOST_OF_PAIRS = 40, 20  # with more classes the tables show only this many, the most informative ones
+MOST_NAMED = 100  # pairs of classes whose mistakes are named; images are kept of fewer pairs
 
 SPLITS = ("val", "test")
 SPLIT_NAMES = {"train": "training", "val": "validation", "test": "test"}
 
-# Where it stands in metrics_<split>.json, and what it is called.
+# The path in metrics_<split>.json, and the name that is shown.
 METRICS = (
     ("accuracy", "Accuracy"),
     ("balanced_accuracy", "Balanced accuracy (mean recall of the classes)"),
@@ -66,7 +66,7 @@ METRICS = (
     ("log_loss", "Log loss in nats (lower is better)"),
     ("brier", "Brier score (lower is better)"),
 )
-# What the metrics of tasks other than classification are called; others are shown by their names.
+# Names of the metrics of tasks other than classification; others are shown by their keys.
 OF_TASKS = {
     "roc_auc": "Area under the ROC curve",
     "average_precision": "Average precision",
@@ -114,7 +114,7 @@ BY_CLASS = (
     ("roc_auc", "ROC AUC"),
     ("average_precision", "Average precision"),
 )
-# Why a number is not there, by the last word of its name.
+# Why a number is missing, by the last word of its name.
 UNDEFINED = {
     "precision": "Precision is undefined if no image was predicted as the class.",
     "recall": "Recall is undefined if the split has no image of the class.",
@@ -125,7 +125,7 @@ UNDEFINED = {
 UNDEFINED_OTHERWISE = "A number that is undefined or not finite has no value that could be shown."
 NOT_THERE = "“—” marks what this evaluation did not measure; evaluate again to get it."
 
-# The pictures in the order in which they are shown; {split} of validation comes before that of test.
+# The pictures in the order in which they are shown; for {split}, validation comes before test.
 CAPTIONS = {
     "learning_curves": "Learning curves: loss and accuracy after each epoch, on training and on validation images.",
     "confusion_matrix_{split}": "Confusion matrix of the {split} split: rows are true classes, columns predicted ones.",
@@ -163,7 +163,7 @@ CAPTIONS = {
     "loss_line": "Loss and accuracy on the straight line from the initial weights to the trained ones.",
 }
 OTHER_CURVES = "Learning curves: what was logged after each epoch, on training and on validation images."
-# By task, where the intervals of its metrics come from.
+# By task, how the intervals of its metrics are computed.
 INTERVALS = {
     "classification": "The interval of the accuracy is Wilson's.",
     "anomaly": "The intervals come from leaving out images, or groups, in turn (jackknife).",
@@ -199,14 +199,14 @@ SEVERITIES = {"stop": "Must be corrected", "act": "Look at it", "note": "Note"}
 
 
 class Report(NamedTuple):
-    """What `write_report` made.
+    """The result of `write_report`.
 
     Attributes:
         file: The page.
         bytes: Its size.
-        language: "en" or "ja".
+        language: Such as "en" or "ja".
         pictures: Names of the pictures in it, in order.
-        left_out: Of each file of the run that could not be shown, its name and why.
+        left_out: The name of each file of the run that could not be shown, and why.
     """
 
     file: Path
@@ -220,16 +220,16 @@ def write_report(run: str | Path | Run, file: str | Path | None = None, language
     """Writes a run's page.
 
     Args:
-        run: The run, or its folder. It may be unfinished; what is missing is named, with the command that makes it.
-        file: The page, a name that ends in .html; `report.html` in the run's folder unless given.
-        language: "en" or "ja"; by `pbl.languages.choose_language` unless given.
+        run: The run, or its folder. It may be unfinished; what is missing is named, with the command that creates it.
+        file: The page, a name that ends in .html; by default `report.html` in the run's folder.
+        language: Such as "en" or "ja"; by default as `pbl.languages.choose_language` returns.
 
     Raises:
-        InputError: The folder is no run, its `config.json` or `environment.json` is damaged, or the page cannot be written.
+        InputError: The folder is not a run, its `config.json` or `environment.json` is damaged, or the page cannot be written.
     """
     language = choose_language(language)
     folder = _Folder(run.path if isinstance(run, Run) else Path(run).expanduser())
-    for name in ("config.json", "environment.json"):  # before anything opens them
+    for name in ("config.json", "environment.json"):  # before anything else opens them
         if folder.read_json(name) is None and name in folder.left_out:
             raise InputError(
                 "The run {run} is damaged: {name} is left out, because {reason}. Restore the run from a copy, or train again.",
@@ -240,7 +240,7 @@ def write_report(run: str | Path | Run, file: str | Path | None = None, language
     run = run if isinstance(run, Run) else find_run(run)
     _ = run.config
     if not run.holds("environment.json"):
-        _ = run.environment  # says so
+        _ = run.environment  # raises InputError if damaged
     if file is None:
         file = run.path / "report.html"
         if file.is_symlink():
@@ -263,17 +263,17 @@ def write_report(run: str | Path | Run, file: str | Path | None = None, language
 
 
 class _Voice:
-    """Says the page's sentences in its language."""
+    """Writes the page's sentences in its language."""
 
     def __init__(self, language: str):
         self.language = language
 
     def __call__(self, template: str, /, **fields: Any) -> str:
-        """Fills a sentence of ours, never one that stands in a run."""
+        """Fills in a sentence of ours, never one that comes from a run."""
         return say(template, self.language, **fields)
 
     def word(self, text: str) -> str:
-        """A word that may stand in a run; where it is not known, as it is."""
+        """A word that a run may contain; if it is not known, it is returned unchanged."""
         return translate(text, self.language, "report")
 
 
@@ -281,14 +281,14 @@ class _Voice:
 
 
 class _Folder:
-    """The files of a run, read with care; `left_out` says of which nothing is shown, and why."""
+    """The files of a run, read with care; `left_out` says which are not shown, and why."""
 
     def __init__(self, path: Path):
         self.path, self.root = path, path.resolve()
         self.left_out: dict[str, str] = {}
 
     def find(self, name: str, most: int = MOST_BYTES) -> Path | None:
-        """The file of this name, or None where there is none that can be shown."""
+        """The file of this name, or None if there is none that can be shown."""
         file = self.path / name
         if not os.path.lexists(file):
             return None
@@ -301,14 +301,14 @@ class _Folder:
                 reason = Sentence("it is not a regular file")
             elif about.st_size > most:
                 reason = Sentence("it is too large")
-        except (OSError, RuntimeError):  # a link to itself, a forbidden folder
+        except (OSError, RuntimeError):  # such as a link to itself, or a forbidden folder
             reason = Sentence("it cannot be read")
         if reason:
             self.left_out[name] = reason
         return None if reason else file
 
     def read(self, name: str, most: int = MOST_BYTES) -> bytes | None:
-        """What a file holds, at most so many bytes."""
+        """The content of a file, at most `most` bytes."""
         return self._take(name, lambda: read_bytes(self.path / name, self.path, most))
 
     def _take(self, name: str, read: Callable[[], Any]) -> Any:
@@ -321,7 +321,7 @@ class _Folder:
             return None
 
     def read_json(self, name: str, most: int = MOST_BYTES) -> dict[str, Any] | None:
-        """What a JSON file holds: a dictionary."""
+        """The content of a JSON file: a dictionary."""
         return self._take(name, lambda: read_json(self.path / name, self.path, most=most))
 
     def read_csv(self, name: str) -> list[dict[str, str]] | None:
@@ -329,7 +329,7 @@ class _Folder:
         return self._take(name, lambda: read_table(self.path / name, self.path, most=MOST_BYTES))
 
     def names_of_pictures(self) -> list[str]:
-        """Of all that is called figures/*.png."""
+        """The names of everything called figures/*.png."""
         folder = self.path / "figures"
         try:
             if folder.resolve().is_relative_to(self.root) and folder.is_dir():
@@ -346,7 +346,7 @@ class _Folder:
 
 @dataclass(frozen=True)
 class _Picture:
-    name: str  # of the file, without .png
+    name: str  # the file's name without .png
     caption: str
     width: int  # pixels
     height: int
@@ -393,7 +393,7 @@ def _read_pictures(folder: _Folder, say: _Voice, is_classifier: bool) -> list[_P
 
 
 def _size_of_png(content: bytes) -> tuple[int, int] | None:
-    """Width and height in pixels; None of what is no PNG or has been cut off."""
+    """Width and height in pixels; None for a file that is not a PNG or was cut off."""
     begins = content.startswith(b"\x89PNG\r\n\x1a\n\x00\x00\x00\rIHDR")
     if not (begins and content.endswith(b"\x00\x00\x00\x00IEND\xaeB`\x82")):
         return None
@@ -404,7 +404,7 @@ def _size_of_png(content: bytes) -> tuple[int, int] | None:
 
 
 def _number(value: Any) -> float | int | None:
-    """A finite number of a size that occurs, or None."""
+    """A finite number of a plausible size, or None."""
     if not isinstance(value, (int, float)) or isinstance(value, bool) or not abs(value) < 1e300:  # NaN is not below it
         return None
     return value if abs(value) < 1e15 else float(value)
@@ -449,7 +449,7 @@ def _duration(seconds: float, say: _Voice) -> str:
 
 
 def _list_exported(folder: _Folder) -> list[str]:
-    """The model card that `export` left, and the models beside it."""
+    """The model card that `export` left, and the models next to it."""
     place = folder.path / "export"
     if folder.find("export/model_card.md") is None:
         return []
@@ -458,7 +458,7 @@ def _list_exported(folder: _Folder) -> list[str]:
 
 
 def _collect(run: Run, folder: _Folder, language: str) -> dict[str, Any]:
-    """All that the template shows."""
+    """Everything that the template shows."""
     say = _Voice(language)
     environment, config = folder.read_json("environment.json") or {}, run.config
     split = folder.read_json("split.json", MOST_OF_SPLIT) or {}
@@ -475,7 +475,7 @@ def _collect(run: Run, folder: _Folder, language: str) -> dict[str, Any]:
     mistakes = {
         name: _describe_mistakes(run, folder, name, result, say)
         for name, result in results.items()
-        if "metrics" not in result  # of a classifier
+        if "metrics" not in result  # a classifier
     }
     pictures = _read_pictures(folder, say, config.is_classifier)
     by_name = {picture.name: picture for picture in pictures}
@@ -543,7 +543,7 @@ def _collect(run: Run, folder: _Folder, language: str) -> dict[str, Any]:
 
 
 def _own_metrics(results: dict[str, dict]) -> list[tuple[str, str]]:
-    """Where the metrics of another task than classification stand, and what they are called."""
+    """The paths of the metrics of tasks other than classification, and the names that are shown."""
     names = dict.fromkeys(name for result in results.values() for name in _dictionary(result.get("metrics")))
     return [
         (f"metrics.{name}", OF_TASKS.get(name) or shorten(name, 80).replace("{", "{{").replace("}", "}}"))
@@ -571,7 +571,7 @@ def _epochs_done(environment: dict, history: list[dict] | None) -> int:
 
 
 def _describe_status(run: Run, environment: dict, history: list[dict] | None, say: _Voice) -> dict[str, Any] | None:
-    """In plain words what is not as it should be; None of a training that has ended well."""
+    """Says in plain words what is wrong with a run; None for a training that ended well."""
     status, config = environment.get("status"), run.config
     counts = {"done": _epochs_done(environment, history), "all": config.epochs + config.fine_tune_epochs}
     if environment.get("diverged") is True and status == "finished":
@@ -588,7 +588,7 @@ def _describe_status(run: Run, environment: dict, history: list[dict] | None, sa
         text = say("The training failed after {done} of {all} epochs. {reason}", reason=reason, **counts)
         return {"text": text, "goes_on": False}
     is_live = False
-    with contextlib.suppress(OSError, OverflowError):  # of what a stranger wrote into lock.json
+    with contextlib.suppress(OSError, OverflowError):  # a stranger may have written lock.json
         is_live = run.is_live
     if is_live:
         text = say("The training is running: {done} of {all} epochs are done, and nothing here is final.", **counts)
@@ -615,11 +615,11 @@ def _describe_status(run: Run, environment: dict, history: list[dict] | None, sa
 
 
 def _describe_score(split: str, result: dict, say: _Voice) -> dict[str, Any]:
-    """The accuracy on a split, or what else the task is judged by, for the headline."""
+    """The accuracy on a split, or another measure of the task, for the headline."""
     accuracy, interval = _share(result.get("accuracy")), _interval(result.get("accuracy_interval"))
     images, copies = _number(result.get("images")), _number(result.get("copies_in_train"))
     title, shown, ends = say("Accuracy on the {split} split", split=say.word(SPLIT_NAMES[split])), None, None
-    if "metrics" in result:  # of another task than classification
+    if "metrics" in result:  # a task other than classification
         headline = result.get("headline") if isinstance(result.get("headline"), str) else ""
         value = _number(_dictionary(result["metrics"]).get(headline))
         ends = _interval(_dictionary(result.get("intervals")).get(headline))
@@ -685,14 +685,14 @@ def _diagnose(run: Run, folder: _Folder, language: str, say: _Voice) -> dict[str
     except InputError as error:
         return {"reason": " ".join(say(error.template, **error.fields).split())}
     except Exception as error:
-        # Whatever comes of signals that somebody has changed: the rest of the page is still worth showing.
+        # Signals that somebody has changed may raise any error: the rest of the page is still worth showing.
         what = f"{type(error).__name__}: {error}"
         return {"reason": say("The run's files do not match ({error}).", error=what)}
     return {"colour": COLOURS[diagnosis.severity], "severity": diagnosis.severity, "paragraphs": paragraphs}
 
 
 def _check_unpacked(folder: _Folder) -> None:
-    """Raises InputError where the signals would fill the memory."""
+    """Raises InputError if the signals would fill the memory."""
     file = folder.find("signals.npz")
     if file is not None:
         with contextlib.suppress(OSError, zipfile.BadZipFile), zipfile.ZipFile(file) as packed:
@@ -713,7 +713,7 @@ def _choose_epochs(history: list[dict] | None, environment: dict) -> dict[str, A
             marks.setdefault(number, []).append("best")
             break
     marks.setdefault(len(history) - 1, []).append("last")
-    # The training images as they are known after the epoch, where that was measured.
+    # Loss and accuracy on training images after the epoch, if they were measured.
     is_measured = "probe_loss" in history[0]
     columns = ("probe_loss", "probe_accuracy") if is_measured else ("loss", "accuracy")
     rows = []
@@ -728,7 +728,7 @@ def _choose_epochs(history: list[dict] | None, environment: dict) -> dict[str, A
 
 
 def _find(result: dict, path: str) -> Any:
-    """A number by its dotted name; KeyError where the file has no such name."""
+    """A number by its dotted name; KeyError if the file has no such name."""
     for word in path.split("."):
         if not isinstance(result, dict):
             raise KeyError(path)
@@ -737,8 +737,8 @@ def _find(result: dict, path: str) -> Any:
 
 
 def _compare(names: Iterable[tuple[str, str]], results: dict[str, dict], say: _Voice) -> dict[str, Any]:
-    """A table of numbers, a row each, with what every split says of it."""
-    rows, notes = [], []  # a row: what it is called, and of each split the number and its interval
+    """A table of numbers, one row each, with the value in every split."""
+    rows, notes = [], []  # a row: the name, and for each split the number and its interval
     for path, label in names:
         paths = {path: say(label)} if "{k}" not in label else {}
         if "{k}" in label:
@@ -779,7 +779,7 @@ def _compare(names: Iterable[tuple[str, str]], results: dict[str, dict], say: _V
 
 
 def _thresholds(split: str, result: dict, say: _Voice) -> dict[str, Any] | None:
-    """What another decision threshold than one half gives, with two classes."""
+    """The results of a decision threshold other than one half, with two classes."""
     found = _dictionary(result.get("threshold"))
     value = _number(found.get("value"))
     sides = [_dictionary(found.get(name)) for name in ("at_half", "at_threshold")]
@@ -803,7 +803,7 @@ def _thresholds(split: str, result: dict, say: _Voice) -> dict[str, Any] | None:
 
 
 def _by_class(result: dict, links: dict[tuple[str, str], str], say: _Voice) -> dict[str, Any]:
-    """A row a class."""
+    """A table with one row for each class."""
     classes = _dictionary(result.get("by_class"))
     known = result.get("class_names")
     names = [name for name in known if isinstance(name, str) and name in classes] if isinstance(known, list) else []
@@ -814,7 +814,7 @@ def _by_class(result: dict, links: dict[tuple[str, str], str], say: _Voice) -> d
         rows = {name: _dictionary(classes[name]) for name in _rank_worst(classes, names)}
     columns = [(key, label) for key, label in BY_CLASS if any(key in row for row in rows.values())]
     notes, shown = [], []
-    # The numbers that the pictures have in place of names where they were drawn without a Japanese font.
+    # The numbers that the pictures show instead of names if they were drawn without a Japanese font.
     numbers = {name: f"{number} " for number, name in enumerate(names, 1)} if any(map(is_japanese, names)) else {}
     for name, row in rows.items():
         values = [(key, _number(row.get(key))) for key, _ in columns]
@@ -834,9 +834,9 @@ def _by_class(result: dict, links: dict[tuple[str, str], str], say: _Voice) -> d
 
 
 def _describe_mistakes(run: Run, folder: _Folder, split: str, result: dict, say: _Voice) -> dict[str, Any]:
-    """The confusion matrix of not too many classes, and the pairs that are confused, each with the images that show it.
+    """The confusion matrix if there are not too many classes, and the pairs that are confused, each with the images that show it.
 
-    Images and names come from the predictions; where these do not fit, there is the matrix alone.
+    Images and names come from the predictions; if these do not fit, there is only the matrix.
     """
     known = result.get("class_names")
     names = known if isinstance(known, list) and all(isinstance(name, str) for name in known) else []
@@ -845,7 +845,7 @@ def _describe_mistakes(run: Run, folder: _Folder, split: str, result: dict, say:
         with contextlib.suppress(InputError, UnreadableFile):
             saved = run.read_predictions(split)
             fits = saved.probabilities.shape[1] == len(set(names)) == len(names)
-            # Earlier versions kept no names: then there is nothing to lead to.
+            # Earlier versions stored no names: then there is nothing to link to.
             if fits and saved.names is not None and np.isfinite(saved.probabilities).all():
                 most = MOST_NAMED if len(names) <= MOST_OF_PAIRS else MOST_OF_PAIRS
                 pairs = find_pairs(saved.labels, saved.probabilities, most)
@@ -879,7 +879,7 @@ def _describe_mistakes(run: Run, folder: _Folder, split: str, result: dict, say:
 def _show_matrix(
     result: dict, names: list[str], links: dict[tuple[str, str], str], say: _Voice
 ) -> list[tuple[str, list[dict[str, Any]]]] | None:
-    """The confusion matrix, a row a class; what leads to images has a `link` and a sentence that says so."""
+    """The confusion matrix, one row for each class; a cell that leads to images has a `link` and a sentence that says so."""
     matrix = result.get("confusion_matrix")
     if not isinstance(matrix, list) or len(matrix) != len(names):
         return None
@@ -901,7 +901,7 @@ def _show_matrix(
 def _lead(
     links: dict[tuple[str, str], str], true: str, predicted: str, count: float | None, say: _Voice
 ) -> dict[str, str]:
-    """Where a number of mistakes leads to, and a sentence that says so; empty where there is nothing to show."""
+    """The link from a number of mistakes, and a sentence that says so; empty if there is nothing to show."""
     link = links.get((true, predicted)) if count else None
     if link is None:
         return {"link": "", "told": ""}
@@ -915,7 +915,7 @@ def _lead(
 
 
 def _shorten_name(name: str, say: _Voice, most: int = 28) -> str:
-    """An image's number where it has one, else the end of its name: a path ends with the file's name."""
+    """An image's number if it has one, otherwise the end of its name: a path ends with the file's name."""
     number = find_number(name)
     if number is not None:
         return say("image {number}", number=number)
@@ -929,7 +929,7 @@ def _rank_worst(classes: dict, names: list[str]) -> list[str]:
 
 
 def _list_pairs(result: dict, links: dict[tuple[str, str], str], say: _Voice) -> list[dict[str, Any]]:
-    """The classes that are confused most often, a row a pair."""
+    """The classes that are confused most often, one row for each pair."""
     pairs, rows = result.get("most_confused"), []
     for pair in map(_dictionary, pairs[:MOST_OF_PAIRS] if isinstance(pairs, list) else []):
         true, predicted = pair.get("true"), pair.get("predicted")
@@ -941,7 +941,7 @@ def _list_pairs(result: dict, links: dict[tuple[str, str], str], say: _Voice) ->
 
 
 def _describe_data(split: dict, say: _Voice) -> dict[str, Any]:
-    """What was trained and judged on."""
+    """Describes the data of training and evaluation."""
     counts, by_class = _dictionary(split.get("images")), _dictionary(split.get("images_by_class"))
     splits = [name for name in SPLIT_NAMES if name in counts or name in by_class]
     known = split.get("class_names")
@@ -952,7 +952,7 @@ def _describe_data(split: dict, say: _Voice) -> dict[str, Any]:
         return "—" if value is None else f"{value:,}"
 
     shown = names
-    if len(names) > MOST_CLASSES:  # the largest and the smallest tell more than the first
+    if len(names) > MOST_CLASSES:  # the largest and the smallest say more than the first ones
         trained = _dictionary(by_class.get("train"))
         sizes = sorted(names, key=lambda name: -(_number(trained.get(name)) or 0))
         shown = [*sizes[: MOST_OF_PAIRS // 2], *sizes[-(MOST_OF_PAIRS // 2) :]]
@@ -1023,7 +1023,7 @@ def _read_experiment(folder: _Folder) -> str | None:
 
 
 def _describe_cost(environment: dict, cost: dict | None, say: _Voice) -> dict[str, Any]:
-    """What the training took."""
+    """What the training cost."""
     facts = []
     for label, name in ((say("Trainable weights"), "trainable_weights"), (say("Devices that were used"), "replicas")):
         if (count := _number(environment.get(name))) is not None:
@@ -1048,7 +1048,7 @@ def _describe_cost(environment: dict, cost: dict | None, say: _Voice) -> dict[st
 
 
 def _describe_environment(environment: dict, say: _Voice) -> dict[str, Any]:
-    """Where it was made, with what."""
+    """The machine and the software of the training."""
     machine, git = _dictionary(environment.get("machine")), _dictionary(environment.get("git"))
     facts = []
     for label, value in (

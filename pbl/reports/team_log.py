@@ -1,6 +1,6 @@
-"""The log of a team's runs: what each changed against the run that it came from, and what that gained on validation.
+"""The log of a team's runs: what each changed compared with the run that it came from, and what that gained on validation.
 
-Nobody writes it: it is read from the runs' files each time. A run comes from the earlier finished run on the same training and
+Nobody writes it: it is read from the runs' files each time. A run comes from the earlier finished run with the same training and
 validation images whose settings are nearest to its own (its parent). Their difference is paired over the same validation
 images and has its interval; runs on other images are never subtracted.
 """
@@ -40,11 +40,11 @@ STATUSES = {
     "failed": "failed",
     "damaged": "damaged",
 }
-UNSET = "unset"  # an option that was not given, and whose default is not known
+UNSET = "unset"  # for an option that was not given and whose default is not known
 LONGEST_VALUE = 40  # letters of a setting's value that are shown
 LONGEST_REASON = 160
 
-# They say which images are taken: where the images are the same, they have made no difference.
+# They select the images: if the images are the same, they have made no difference.
 OF_THE_IMAGES = {*OF_IMAGES, "data_dir", "data_check", "memory_budget"}
 OWNERS = {
     "task_options": "task",
@@ -52,13 +52,13 @@ OWNERS = {
     "optimizer_options": "optimizer",
     "schedule_options": "learning_rate_schedule",
 }
-# These take one-hot labels, and with them the other `loss`, which is the same function.
+# These need one-hot labels, and therefore the other `loss`, which is the same function.
 NEED_ONE_HOT = {"label_smoothing", "augmentation.mixup", "augmentation.cutmix"}
 CODE = "experiment.py"
 
 
 class Change(NamedTuple):
-    """A setting that is not that of the run that a run came from; its two values in words."""
+    """A setting that differs from that of the parent run; its two values in words."""
 
     key: str
     old: str
@@ -66,7 +66,7 @@ class Change(NamedTuple):
 
 
 class Gain(NamedTuple):
-    """Accuracy on validation minus that of the run that a run came from: a share, and its 95% interval."""
+    """Accuracy on validation minus that of the parent run: a share, and its 95% interval."""
 
     difference: float
     low: float
@@ -84,19 +84,19 @@ class LoggedRun:
 
     Attributes:
         path: Its folder.
-        started: When it began.
+        started: When it started.
         status: One of `STATUSES`.
-        reason: Why it has no result, or what is to be known of it, a `Sentence`; "" where there is nothing to say.
-        config: Its settings; None of a damaged run.
-        settings: What decides the result, each setting and each option (`model_options.dropout`) in words.
-        given: Those of the options that were given; the others are defaults.
-        images: Hash of its training and validation images; "" where it is not known.
-        accuracy, low, high: Accuracy on validation, a share, and Wilson's 95% interval; None where it has none.
-        val_images: Of how many images that is.
+        reason: Why it has no result, or a remark on it, as a `Sentence`; "" if there is nothing to say.
+        config: Its settings; None for a damaged run.
+        settings: What decides the result: each setting and each option (`model_options.dropout`) in words.
+        given: Names of the options that were given; the others are defaults.
+        images: Hash of its training and validation images; "" if it is not known.
+        accuracy, low, high: Accuracy on validation, a share, and Wilson's 95% interval; None if it has none.
+        val_images: The number of images behind this accuracy.
         test_uses: How often its test split has been used.
         parent: The run that it came from.
-        changes: What differs from that, the seed apart.
-        gain: The difference to it; None where there is none.
+        changes: What differs from the parent, except the seed.
+        gain: The difference from the parent; None if there is none.
         no_gain: Why there is none, a `Sentence`.
     """
 
@@ -129,7 +129,7 @@ class LoggedRun:
 
     @property
     def has_other_seed(self) -> bool:
-        """Whether its seed is not its parent's."""
+        """Whether its seed differs from its parent's."""
         return self.parent is not None and self.parent.config.seed != self.config.seed
 
 
@@ -137,13 +137,18 @@ def read_log(folder: str | Path | None = None) -> list[LoggedRun]:
     """Reads all runs of a folder, the oldest first.
 
     Args:
-        folder: Where the runs are kept (the variable `PBL_RUNS`, else `runs`, unless given), or those of one experiment.
+        folder: Where the runs are kept (by default the variable `PBL_RUNS`, otherwise `runs`), or the folder of one experiment.
 
     Returns:
-        One entry a run, also of those that failed, have not ended or are damaged.
+        One entry for each run, also for those that failed, have not ended or are damaged.
 
     Raises:
-        InputError: There is no such folder, it is a single run, or it holds no run.
+        InputError: There is no such folder, it is a single run, or it contains no run.
+
+    Example:
+        >>> import pbl
+        >>> [entry.name for entry in pbl.read_log("runs/mine")]
+        ['mine/001']
     """
     folder = runs_folder(folder)
     if (folder / "config.json").is_file():
@@ -200,7 +205,7 @@ def _read_run(path: Path) -> LoggedRun:
 
 
 def _read_score(run: Run) -> str:
-    """What a run of another task than classification is judged by, with its value; its accuracy there is none of."""
+    """The measure by which a run of another task than classification is judged, with its value; it is not an accuracy."""
     with contextlib.suppress(InputError):
         metrics = run.read_json("metrics_val.json")
         name = metrics.get("headline")
@@ -213,7 +218,7 @@ def _read_score(run: Run) -> str:
 
 
 def read_accuracy(run: Run, split: str) -> tuple[float, float, float, int] | None:
-    """Reads a run's accuracy on a split, Wilson's 95% interval, and of how many images it is; None where it is not known."""
+    """Reads a run's accuracy on a split, Wilson's 95% interval, and the number of images; None if it is not known."""
     with contextlib.suppress(InputError):
         metrics = run.read_json(f"metrics_{split}.json")
         accuracy, n = metrics.get("accuracy"), metrics.get("images")
@@ -223,10 +228,10 @@ def read_accuracy(run: Run, split: str) -> tuple[float, float, float, int] | Non
 
 
 def _read_time(text: Any, path: Path) -> datetime:
-    """When a run began, as it says; else when its folder was last written to."""
+    """When a run started, as it says; otherwise when its folder was last written to."""
     with contextlib.suppress(ValueError, TypeError, OverflowError, OSError):
         return datetime.fromisoformat(text).astimezone()
-    with contextlib.suppress(OSError):  # moved away meanwhile
+    with contextlib.suppress(OSError):  # moved away in the meantime
         return datetime.fromtimestamp(path.stat().st_mtime).astimezone()
     return datetime.fromtimestamp(0).astimezone()
 
@@ -234,7 +239,7 @@ def _read_time(text: Any, path: Path) -> datetime:
 def _is_live(run: Run) -> bool:
     try:
         return run.is_live
-    except OSError:  # not ours to read
+    except OSError:  # no permission to read it
         return False
 
 
@@ -246,7 +251,7 @@ def _count_epochs(run: Run) -> int:
 
 
 def _shorten(text: Any, most: int) -> str:
-    """In one line, of letters that can be printed."""
+    """A text on one line, with printable letters only."""
     printable = "".join(letter if letter.isprintable() else " " for letter in str(text))
     return shorten(" ".join(printable.split()), most)
 
@@ -277,7 +282,7 @@ def describe_settings(
 
 
 def _find_parents(runs: list[LoggedRun]) -> list[LoggedRun]:
-    """Enters the run that each came from, and what differs."""
+    """Enters the run that each came from, and what differs from it."""
     keys = list(dict.fromkeys(key for run in runs for key in run.settings))
     column = {key: number for number, key in enumerate(keys)}
     codes: dict[str, int] = {}
@@ -291,11 +296,11 @@ def _find_parents(runs: list[LoggedRun]) -> list[LoggedRun]:
     owner = {column[key]: column[OWNERS[key.partition(".")[0]]] for key in keys if key.partition(".")[0] in OWNERS}
 
     def compare(at: int, others: list[int]) -> np.ndarray:
-        """`bool [others, keys]`: which settings are not those of run `at`."""
+        """`bool [others, keys]`: which settings differ from those of run `at`."""
         differs = words[others] != words[at]
         in_any = given[others] | given[at]
-        for option, owned_by in owner.items():  # the defaults of two models have nothing to do with each other
-            # Nor is it a change that a builder has an option now which it did not have then.
+        for option, owned_by in owner.items():  # the defaults of two models are not related
+            # Nor is it a change if a builder has an option now that it did not have then.
             in_both = (words[others, option] != unset) & (words[at, option] != unset)
             differs[:, option] &= in_any[:, option] | (in_both & ~differs[:, owned_by])
         if "loss" in column:
@@ -305,7 +310,7 @@ def _find_parents(runs: list[LoggedRun]) -> list[LoggedRun]:
         return differs
 
     def is_own_change(key: str, at: int, other: int, changed: set[str]) -> bool:
-        """Not so an option, or code, that only one of the two has, where it comes with another model or the like."""
+        """False for an option, or code, that only one of the two runs has because it belongs to another model or the like."""
         where = column[key]
         if key == CODE:
             return bool(given[at, where] and given[other, where])
@@ -313,8 +318,10 @@ def _find_parents(runs: list[LoggedRun]) -> list[LoggedRun]:
         return owned_by not in changed or bool(given[at, where] and given[other, where])
 
     entries: list[LoggedRun] = []
-    earlier: dict[str, list[int]] = {}  # those with a result, by images
-    places: dict[Any, int] = {}  # by folder, and by the folder's last two names, as it may be called from another place
+    earlier: dict[str, list[int]] = {}  # earlier runs with a result, by images
+    places: dict[
+        Any, int
+    ] = {}  # by folder, and by the folder's last two names, since it may be named from another place
     for at, run in enumerate(runs):
         others = earlier.get(run.images, []) if run.images else []
         if run.config is not None and run.config.initial_weights:
@@ -322,7 +329,7 @@ def _find_parents(runs: list[LoggedRun]) -> list[LoggedRun]:
             others = others if named is None else [named]
         if run.config is not None and others:
             differs = compare(at, others)
-            # Of several nearest ones that of the same seed, then the latest.
+            # Among several nearest ones, the one with the same seed, then the latest.
             has_other_seed = np.array([entries[other].config.seed != run.config.seed for other in others])
             nearest = len(others) - 1 - int((2 * differs.sum(axis=1) + has_other_seed)[::-1].argmin())
             parent, changed = entries[others[nearest]], [key for key in keys if differs[nearest, column[key]]]
@@ -338,16 +345,16 @@ def _find_parents(runs: list[LoggedRun]) -> list[LoggedRun]:
 
 
 def _find_named(weights: str, places: dict[Any, int]) -> int | None:
-    """The place of the run whose weights another began with; `places` as in `_find_parents`."""
+    """The index of the run whose weights another run started with; `places` as in `_find_parents`."""
     path = Path(weights)
     path = path.parent if path.suffix == ".h5" else path
-    with contextlib.suppress(OSError, ValueError, RuntimeError):  # a name that no folder can have
+    with contextlib.suppress(OSError, ValueError, RuntimeError):  # no folder can have such a name
         return places.get(path.expanduser().resolve(), places.get(path.parts[-2:]))
     return None
 
 
 def _describe_change(key: str, parent: LoggedRun, run: LoggedRun, changed: Sequence[str]) -> Change:
-    """With the options that belong to another model, optimizer or schedule, and are no change of their own."""
+    """A change, with the options that belong to the other model, optimizer or schedule and are not changes of their own."""
 
     def word(of: LoggedRun) -> str:
         mine = [option for option in of.given if OWNERS.get(option.partition(".")[0]) == key and option not in changed]
@@ -358,7 +365,7 @@ def _describe_change(key: str, parent: LoggedRun, run: LoggedRun, changed: Seque
 
 
 class Judged(NamedTuple):
-    """Of the validation images, in the order of their contents: the first letters of the hash, the label, whether it was found."""
+    """The validation images, in the order of their contents: the first letters of the hash, the label, whether it was found."""
 
     hashes: np.ndarray
     labels: np.ndarray
@@ -366,23 +373,23 @@ class Judged(NamedTuple):
 
 
 def read_judged(path: Path) -> Judged | None:
-    """Reads what a run got right of the validation images; None where its predictions are missing or damaged."""
+    """Reads which validation images a run got right; None if its predictions are missing or damaged."""
     try:
         hashes, labels, correct = Run(path).read_predictions("val").by_content()
     except InputError:
         return None
-    return Judged(hashes.astype("S16"), labels, correct)  # so many letters as split.json keeps
+    return Judged(hashes.astype("S16"), labels, correct)  # as many letters as split.json keeps
 
 
 def _find_gains(runs: list[LoggedRun]) -> list[LoggedRun]:
-    """Enters the difference to the run that each came from, or why there is none."""
+    """Enters the difference from the run that each came from, or why there is none."""
     read = functools.lru_cache(maxsize=256)(read_judged)
     found = [_subtract(run, read) for run in runs]
     return [replace(run, gain=gain, no_gain=reason) for run, (gain, reason) in zip(runs, found, strict=True)]
 
 
 def _subtract(run: LoggedRun, read: Callable[[Path], Judged | None]) -> tuple[Gain | None, str]:
-    """The difference to the run that it came from, or why there is none."""
+    """The difference from the run that it came from, or why there is none."""
     parent = run.parent
     if not run.has_result:
         return None, Sentence("it has no result")
@@ -409,7 +416,7 @@ def _subtract(run: LoggedRun, read: Callable[[Path], Judged | None]) -> tuple[Ga
 
 
 def describe_changes(run: LoggedRun, language: str = "en") -> str:
-    """Says what a run changed against the one that it came from; "" where that is not known."""
+    """Says what a run changed compared with the one that it came from; "" if that is not known."""
     if len(run.changes) < 2:
         return list_changes(run, language)
     note = say(
@@ -419,7 +426,7 @@ def describe_changes(run: LoggedRun, language: str = "en") -> str:
 
 
 def list_changes(run: LoggedRun, language: str = "en") -> str:
-    """What a run changed, without a word on how many changes came at once."""
+    """What a run changed, without a remark on how many changes came at once."""
     if run.parent is None:
         return ""
     words = [
@@ -431,7 +438,7 @@ def list_changes(run: LoggedRun, language: str = "en") -> str:
 
 
 def describe_accuracy(run: LoggedRun, language: str = "en") -> str:
-    """Accuracy on validation with its interval, in percent; a dash where there is none."""
+    """Accuracy on validation with its interval, in percent; a dash if there is none."""
     if run.accuracy is None:
         return "–"
     accuracy, low, high = 100 * run.accuracy, 100 * run.low, 100 * run.high
@@ -439,7 +446,7 @@ def describe_accuracy(run: LoggedRun, language: str = "en") -> str:
 
 
 def describe_gain(run: LoggedRun, language: str = "en") -> str:
-    """The difference with its interval, in points; a dash and the reason where there is none."""
+    """The difference with its interval, in points; a dash and the reason if there is none."""
     if run.gain is None:
         return "– " + say_sentence(run.no_gain, language) if run.has_result else "–"
     difference, low, high = (100 * value for value in run.gain)
@@ -454,11 +461,11 @@ def describe_status(run: LoggedRun, language: str = "en") -> str:
 
 
 def make_table(runs: Sequence[LoggedRun], language: str = "en") -> tuple[list[str], list[tuple[str, ...]]]:
-    """Returns the log's header and rows, a row a run, for people to read.
+    """Returns the log's header and rows, one row for each run, for people to read.
 
     Args:
-        runs: As `read_log` gives them.
-        language: "en" or "ja".
+        runs: As `read_log` returns them.
+        language: Such as "en" or "ja".
     """
     rows = [
         (
@@ -478,7 +485,7 @@ def make_table(runs: Sequence[LoggedRun], language: str = "en") -> tuple[list[st
 
 
 def make_records(runs: Sequence[LoggedRun]) -> list[dict[str, Any]]:
-    """Returns the log for scripts: one dictionary a run; shares, not percent; what is not known is None."""
+    """Returns the log for scripts: one dictionary for each run; shares, not percent; None for what is not known."""
     records = []
     for run in runs:
         difference, low, high = run.gain or (None, None, None)
@@ -509,7 +516,7 @@ def make_records(runs: Sequence[LoggedRun]) -> list[dict[str, Any]]:
 
 
 def write_csv(runs: Sequence[LoggedRun], file: str | Path) -> None:
-    """Writes the records to a CSV file that Excel reads, the changes as words; whole or not at all."""
+    """Writes the records to a CSV file that Excel reads, with the changes as words; completely or not at all."""
     rows = [{**record, "changes": describe_changes(run)} for record, run in zip(make_records(runs), runs, strict=True)]
     with replacing(Path(file)) as temporary, temporary.open("w", newline="", encoding="utf-8-sig") as table:
         writer = csv.DictWriter(table, list(rows[0]), lineterminator="\n")
@@ -518,12 +525,12 @@ def write_csv(runs: Sequence[LoggedRun], file: str | Path) -> None:
 
 
 def plot_log(runs: Sequence[LoggedRun], language: str = "en", most: int = 40) -> Any:
-    """Draws what each run gained or lost against the run that it came from, as a matplotlib `Figure`.
+    """Draws what each run gained or lost compared with the run that it came from, as a matplotlib `Figure`.
 
     Args:
-        runs: As `read_log` gives them.
-        language: "en" or "ja"; English where no font has Japanese letters.
-        most: So many runs are drawn, the last that can be compared.
+        runs: As `read_log` returns them.
+        language: Such as "en" or "ja"; English if no font has Japanese letters.
+        most: How many runs are drawn at most: the last ones that can be compared.
 
     Raises:
         InputError: No run can be compared with another one.

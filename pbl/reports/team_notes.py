@@ -1,4 +1,4 @@
-"""What people write into the team's report: a file of theirs, made once and then only read."""
+"""What people write into the team's report: their own file, made once and then only read."""
 
 import re
 import unicodedata
@@ -10,7 +10,7 @@ from pbl.languages import say
 from pbl.storage.writing import replacing
 
 NAME = "team_notes.md"
-# Of each section its heading, and what belongs there.
+# For each section, its heading and what belongs there.
 SECTIONS = {
     "Title": "what your report is called",
     "Team": "the team's number and its members",
@@ -23,11 +23,11 @@ HOW_TO = (
     "Write below the headings. The page takes it from here: python -m pbl report --team. This file is made once, and then only"
     " read; it stays yours."
 )
-OTHER = ""  # what stands above the first of the headings
+OTHER = ""  # text above the first heading
 
 
 class Part(NamedTuple):
-    """A piece of what was written."""
+    """A piece of the text that people wrote."""
 
     kind: str  # "heading" or "text"
     text: str
@@ -47,13 +47,13 @@ def make_notes(file: Path, language: str) -> None:
 
 
 def read_notes(file: Path) -> dict[str, list[Part]]:
-    """Returns what stands below each heading, by its English name; nothing of what was written is left out.
+    """Returns the text below each heading, by its English name; nothing that was written is left out.
 
-    A heading counts in either language. Another one belongs to the section that it stands in, and what stands above the first to
+    A heading counts in either language. Any other heading belongs to the section that it is in, and text above the first heading to
     the section "". Comments (`<!-- -->`) are not shown.
 
     Raises:
-        InputError: It cannot be read, or is in no known encoding.
+        InputError: The file cannot be read, or its encoding is not known.
     """
     try:
         content = file.read_bytes()
@@ -62,7 +62,7 @@ def read_notes(file: Path) -> dict[str, list[Part]]:
     try:
         text = content.decode("utf-8-sig")
     except UnicodeDecodeError:
-        text = content.decode("cp932", "replace")  # of Windows' editors in Japan
+        text = content.decode("cp932", "replace")  # the encoding of Windows' editors in Japan
     if "\x00" in text or "\ufffd" in text:
         raise InputError("{file} is not text in UTF-8. Save it as UTF-8, then run the same command again.", file=file)
     known = {_fold(say(heading, language)): heading for heading in SECTIONS for language in ("en", "ja")}

@@ -1,7 +1,7 @@
-"""A draft of a team's report, on one or two sheets of A4: what the runs' files know, and boxes for what people must write.
+"""A draft of a team's report, on one or two A4 sheets: what the runs' files know, and boxes for what people must write.
 
-Each number stands in a file of a run, and each claim has a run behind it. What people must write comes from a file of theirs
-(`pbl.reports.team_notes`); where it says nothing yet a dotted box is left open. The page is one HTML file, pictures and all.
+Each number is in a file of a run, and each claim is based on a run. What people must write comes from their own file
+(`pbl.reports.team_notes`); where it says nothing yet, a dotted box stays open. The page is one HTML file, with its pictures inside.
 """
 
 import contextlib
@@ -49,26 +49,26 @@ from pbl.storage.writing import replacing
 
 MOST_RUNS = 12  # lines in the list of what was tried
 MOST_SETTINGS = 12  # rows in the tables of settings and results
-MOST_OUTCOMES = 4  # of what helped, of what harmed, and of what did neither
+MOST_OUTCOMES = 4  # entries for what helped, for what harmed, and for what did neither
 MOST_NAMES = 6  # runs that are named in a row
-MOST_BARS = 8  # in the picture of what each run gained
+MOST_BARS = 8  # bars in the picture of what each run gained
 MOST_CLASSES = 12  # rows in the table of images
 MOST_ROWS, MOST_COLUMNS = 15, 12  # of a comparison's table
-# Told of what is the same in all runs, also where it is the default.
+# Settings that are shown as the same in all runs, even if they are the default.
 TOLD = ("optimizer", "learning_rate", "learning_rate_schedule", "batch_size", "epochs")
 SPLITS = {"train": "training", "val": "validation", "test": "test"}
 WRITTEN_AS = (
-    '<meta name="written-as" content="{digest}">\n'  # a page that differs from its digest was changed by people
+    '<meta name="written-as" content="{digest}">\n'  # a page that does not match its digest was changed by people
 )
 PNG = b"\x89PNG\r\n\x1a\n"
 
 
 class Settings(NamedTuple):
-    """Runs on the same images with the same settings, the seed apart: one row of the tables."""
+    """Runs on the same images with the same settings except the seed: one row of the tables."""
 
     label: str
     runs: list[LoggedRun]
-    words: str  # what is not the same in all
+    words: str  # what differs between rows
     weights: int | None
     interval: tuple[float, float]
 
@@ -99,30 +99,39 @@ class Settings(NamedTuple):
 
 
 class TeamReport(NamedTuple):
-    """What `write_team_report` left."""
+    """The result of `write_team_report`."""
 
     file: Path  # the page
-    notes: Path  # what people write
+    notes: Path  # the file that people write
     open: list[str]  # headings below which nothing is written yet
-    kept: Path | None  # the page that lay there before, where people had changed it
+    kept: Path | None  # the earlier page, if people had changed it
 
 
 def write_team_report(
     folder: str | Path | None = None, language: str | None = None, out: str | Path | None = None
 ) -> TeamReport:
-    """Writes the draft, and beside it `team_notes.md`, which is made once and then only read.
+    """Writes the draft, and next to it `team_notes.md`, which is made once and then only read.
 
-    It is about the images on which most of the runs were trained; runs on others are counted, not compared. Where `folder` or a
-    folder in it holds what `compare` wrote (`results.json`, `results.png`), it is shown. A page that was changed by hand is not
+    It is about the images on which most of the runs were trained; runs on other images are counted, not compared. If `folder` or a
+    folder in it contains what `compare` wrote (`results.json`, `results.png`), that is shown. A page that was changed by hand is not
     overwritten but renamed.
 
     Args:
         folder: Where the runs are kept; see `pbl.reports.team_log.read_log`.
-        language: "en" or "ja"; by `pbl.languages.choose_language` unless given.
-        out: The file; `team_report.html` in the runs' folder unless given.
+        language: Such as "en" or "ja"; by default as `pbl.languages.choose_language` returns.
+        out: The file; by default `team_report.html` in the runs' folder.
+
+    Returns:
+        The files, the headings below which nothing is written yet, and where a page that people had changed is kept.
 
     Raises:
         InputError: There is no finished run, the notes cannot be read, or the file cannot be written.
+
+    Example:
+        >>> import pbl
+        >>> report = pbl.write_team_report("runs/mine", language="en")
+        >>> report.file.name, report.notes.name
+        ('team_report.html', 'team_notes.md')
     """
     language = choose_language(language)
     runs = read_log(folder)
@@ -148,7 +157,7 @@ def write_team_report(
 
 
 def _show_notes(notes: dict[str, list[Part]]) -> dict[str, Any]:
-    """The notes as the page takes them; the title as one line."""
+    """The notes in the form that the page needs; the title as one line."""
     title = " ".join(part.text for part in notes["Title"])
     return {"notes": notes, "title": " ".join(title.split()), "hints": SECTIONS, "other": notes[OTHER]}
 
@@ -158,7 +167,7 @@ def _digest(html: str) -> str:
 
 
 def _keep_what_people_changed(file: Path) -> Path | None:
-    """Renames a page that is not word for word as it was written; returns its new name."""
+    """Renames a page that is not exactly as it was written; returns its new name."""
     if not file.exists():
         return None
     with contextlib.suppress(OSError, UnicodeDecodeError):
@@ -177,7 +186,7 @@ def _keep_what_people_changed(file: Path) -> Path | None:
 
 
 def _choose_group(runs: Sequence[LoggedRun]) -> list[LoggedRun]:
-    """The runs on the images of which there are most results; of several such, those of the latest one."""
+    """The runs on the images with the most results; if there are several such sets of images, those of the latest one."""
     counts: dict[str, int] = {}
     for run in runs:
         if run.has_result:
@@ -190,7 +199,7 @@ def _choose_group(runs: Sequence[LoggedRun]) -> list[LoggedRun]:
 def _collect(
     folder: Path, runs: list[LoggedRun], group: list[LoggedRun], t: Callable[..., str], language: str
 ) -> dict[str, Any]:
-    """What the page shows."""
+    """Everything that the page shows."""
     finished = [run for run in group if run.has_result]
     best = max(finished, key=lambda run: run.accuracy)
     split = _read_split(best, finished)
@@ -228,7 +237,7 @@ def _collect(
 
 
 def _choose_shown(settings: Sequence[Settings]) -> list[Settings]:
-    """The most accurate and the worst, where there are too many; in their order, since a ranking would be more than is known."""
+    """The most accurate and the worst if there are too many; in their original order, since a ranking would claim more than is known."""
     ranked = sorted(settings, key=lambda one: -one.accuracy)
     shown = {one.label for one in (*ranked[: MOST_SETTINGS - 1], ranked[-1])}
     return [one for one in settings if one.label in shown]
@@ -242,7 +251,7 @@ def _describe_result(run: LoggedRun, language: str) -> str:
 
 
 def _read_split(best: LoggedRun, finished: Iterable[LoggedRun]) -> dict[str, Any]:
-    """The split, which all of them share: of the first that can be read."""
+    """The split, which all of them share: read from the first run whose split can be read."""
     for run in (best, *finished):
         with contextlib.suppress(InputError):
             return Run(run.path).split
@@ -250,7 +259,7 @@ def _read_split(best: LoggedRun, finished: Iterable[LoggedRun]) -> dict[str, Any
 
 
 def _describe_data(best: LoggedRun, split: dict[str, Any], t: Callable[..., str], language: str) -> dict[str, Any]:
-    """The source, the split, and the images by class; a class's own row only where there are few."""
+    """The source, the split, and the images by class; classes have rows of their own only if there are few."""
     names = [str(name) for name in split.get("class_names", [])]
     by_class, totals, made_by = (_as_dict(split.get(key)) for key in ("images_by_class", "images", "made_by"))
     splits = [name for name in SPLITS if name in totals]
@@ -280,7 +289,7 @@ def _as_dict(value: Any) -> dict[str, Any]:
 
 
 def _describe_findings(best: LoggedRun, language: str) -> list[str] | None:
-    """What the data doctor found that is more than a note; None where it is not known."""
+    """What the data doctor found that is more than a note; None if it is not known."""
     try:
         findings = read_findings(Run(best.path))
     except InputError:
@@ -293,7 +302,7 @@ def _describe_findings(best: LoggedRun, language: str) -> list[str] | None:
 
 
 def _group_settings(finished: Sequence[LoggedRun]) -> tuple[list[Settings], str]:
-    """Runs of the same settings together, in the order in which they were begun; and in words what is the same in all."""
+    """Runs with the same settings together, in the order in which they were started; and in words what is the same in all."""
     grouped: dict[tuple, list[LoggedRun]] = {}
     for run in finished:
         key = tuple(sorted(item for item in run.settings.items() if item[0] not in OF_THE_IMAGES))
@@ -306,11 +315,11 @@ def _group_settings(finished: Sequence[LoggedRun]) -> tuple[list[Settings], str]
     defaults, _ = describe_settings(Config())
     found = []
     for number, (words, runs) in enumerate(zip(every, grouped.values(), strict=True)):
-        # Of options those that were given: another model has other ones.
+        # Only options that were given: another model has other ones.
         shown = [name for name in keys if name in varying and words.get(name, "none") != "none"]
         shown = [name for name in shown if name == CODE or "." not in name or name in runs[0].given]
         text = ", ".join(f"{_last_word(name)}={words[name]}" for name in shown)
-        latest = {run.config.seed: run for run in runs}  # of a seed that was trained twice the later run
+        latest = {run.config.seed: run for run in runs}  # if a seed was trained twice, the later run
         kept = list(latest.values())
         found.append(Settings(_letter(number), kept, text, _read_weights(runs[0]), _find_interval(kept)))
     same = [name for name in keys if name not in varying and name != CODE]
@@ -323,7 +332,7 @@ def _last_word(name: str) -> str:
 
 
 def _find_interval(runs: Sequence[LoggedRun]) -> tuple[float, float]:
-    """Of several seeds over seeds and images, as `compare` gives it; of one over the images."""
+    """The interval of the accuracy: with several seeds over seeds and images, as `compare` computes it; with one seed over the images."""
     predictions = [read_judged(run.path) for run in runs]
     first = predictions[0]
     if len(runs) > 1 and all(one is not None and np.array_equal(one.hashes, first.hashes) for one in predictions):
@@ -340,14 +349,14 @@ def _read_weights(run: LoggedRun) -> int | None:
 
 
 def _letter(number: int) -> str:
-    """A to Z, then AA."""
+    """The label of a row: A to Z, then AA."""
     return (_letter(number // 26 - 1) if number >= 26 else "") + chr(ord("A") + number % 26)
 
 
 def _read_comparison(folder: Path, language: str) -> dict[str, Any] | None:
-    """The newest `results.*` of a comparison; None where there is none.
+    """The newest `results.*` of a comparison; None if there is none.
 
-    They are looked for in the folder of the runs, in folders in it, and in `comparison` beside it, where `compare` writes them.
+    They are searched in the folder of the runs, in its subfolders, and in `comparison` next to it, where `compare` writes them.
     """
     places = [folder, *sorted(folder.glob("*/")), folder.resolve().parent / "comparison"]
     files = [place / f"results.{suffix}" for place in places for suffix in ("json", "md", "csv", "png")]
@@ -359,7 +368,7 @@ def _read_comparison(folder: Path, language: str) -> dict[str, Any] | None:
 
 
 def _read_blocks(place: Path, language: str) -> list[tuple[str, Any]]:
-    """What a comparison found, as `pbl.comparison.tables.list_blocks` gives it; an earlier version wrote no `results.json`."""
+    """The blocks of a comparison, as `pbl.comparison.tables.list_blocks` yields them; earlier versions wrote no `results.json`."""
     if (place / "results.json").is_file():
         from pbl.comparison.tables import list_blocks, read_results
 
@@ -375,7 +384,7 @@ def _read_blocks(place: Path, language: str) -> list[tuple[str, Any]]:
 
 
 def _parse_markdown(text: str) -> list[tuple[str, Any]]:
-    """What `compare` writes, in blocks: "heading" and "text" with their words, "list" with lines, "table" with rows."""
+    """Text that `compare` wrote, as blocks: "heading" and "text" with their words, "list" with lines, "table" with rows."""
     blocks: list[tuple[str, Any]] = []
 
     def extend(kind: str, item: Any) -> None:
@@ -412,7 +421,7 @@ def _draw(group: Sequence[LoggedRun], language: str) -> Markup:
 
 
 def _sort_outcomes(compared: Sequence[LoggedRun], language: str, t: Callable[..., str]) -> list[tuple[str, list[str]]]:
-    """What helped, what harmed and what made no difference that these images could show; the seed alone apart."""
+    """What helped, what harmed, and what made no difference that these images could show; runs that differ only in the seed are separate."""
     kinds: dict[str, list[LoggedRun]] = {
         t("Helped (the whole interval is above 0)"): [
             run for run in compared if run.changes and run.gain.is_clear and run.gain.difference > 0

@@ -1,4 +1,4 @@
-"""A folder that one process works in, here or on any machine that shares it."""
+"""A folder in which one process works, on this machine or on any other that shares it."""
 
 import contextlib
 import os
@@ -25,8 +25,8 @@ else:
     CAN_LOCK = True
 
 HEARTBEAT_SECONDS = 20
-LOCK_EXPIRES_SECONDS = 120  # without a heartbeat
-MOST_CLOCKS_DIFFER = 24 * 3600  # seconds: no time zone, taken for another, is further off
+LOCK_EXPIRES_SECONDS = 120  # seconds without a heartbeat
+MOST_CLOCKS_DIFFER = 24 * 3600  # seconds; a wrong time zone is not more than this
 
 
 class InUse(InputError):
@@ -34,16 +34,16 @@ class InUse(InputError):
 
 
 class FolderLock:
-    """A folder that one process works in, marked by `lock.json` in it with a heartbeat.
+    """A folder in which one process works, marked by `lock.json` in it with a heartbeat.
 
-    Of processes on this machine the system tells who has it. Of another machine, whose clock may be wrong by hours, it is
-    watched whether the file changes.
+    For processes on this machine, the system knows which one holds it. For another machine, whose clock may be wrong by hours,
+    this process watches whether the file changes.
 
     Args:
         path: The folder.
 
     Attributes:
-        is_lost: Whether another process took the folder over while this one held it.
+        is_lost: Whether another process took over the folder while this one held it.
     """
 
     def __init__(self, path: Path):
@@ -52,9 +52,9 @@ class FolderLock:
 
     @property
     def is_held(self) -> bool:
-        """Whether a process, here or on another machine that shares the folder, seems to work in it; told at once.
+        """Whether a process, here or on another machine that shares the folder, seems to work in it; answered at once.
 
-        Of another machine it is what its clock says.
+        For another machine the answer depends on its clock.
         """
         is_held, lock = self._look()
         if lock is None:
@@ -62,7 +62,7 @@ class FolderLock:
         return abs(time.time() - lock["time"]) < LOCK_EXPIRES_SECONDS
 
     def _look(self) -> tuple[bool, dict[str, Any] | None]:
-        """Whether it is held, as far as this machine can tell, and, where only another one knows, its lock."""
+        """Whether it is held, as far as this machine can tell, and, if only another machine knows, its lock."""
         folder, is_locked = self._lock_folder()
         if folder is None:
             return True, None
@@ -72,15 +72,15 @@ class FolderLock:
             return False, None
         if lock["host"] != socket.gethostname():
             return True, lock
-        return not is_locked and is_alive(lock["pid"]), None  # where we could lock it, nobody else here has it
+        return not is_locked and is_alive(lock["pid"]), None  # if we could lock it, no other process here has it
 
     def _wait_until_free(self) -> bool:
-        """Whether nobody works in the folder; of another machine it is watched whether its lock still changes."""
+        """Whether nobody works in the folder; for another machine this process watches whether its lock still changes."""
         is_held, lock = self._look()
         if lock is None:
             return not is_held
         with contextlib.suppress(OSError):
-            # Of yesterday, by both clocks that there are.
+            # More than a day old, by both of the clocks.
             times = lock["time"], (self.path / "lock.json").stat().st_mtime
             if time.time() - max(times) > MOST_CLOCKS_DIFFER:
                 return True
@@ -97,18 +97,18 @@ class FolderLock:
         return True
 
     def _read_lock(self) -> dict[str, Any] | None:
-        """What `lock.json` holds: `host`, `pid`, `token` and the `time` of the last heartbeat; None where that is not a lock."""
+        """The content of `lock.json`: `host`, `pid`, `token` and the `time` of the last heartbeat; None if it is not a lock."""
         try:
             return Lock(**read_json(self.path / "lock.json", self.path, Lock)).model_dump()
         except (OSError, InputError):
             return None
 
     def _lock_folder(self) -> tuple[int | None, bool]:
-        """Locks the folder among this machine's processes, until it is closed; the system frees a dead process's lock.
+        """Locks the folder among this machine's processes, until it is closed; the system releases the lock of a dead process.
 
         Returns:
-            The opened folder, or None where another process has it; and whether it could be locked: a mounted Drive may know
-            no locks, and then `lock.json` alone tells.
+            The opened folder, or None if another process has it; and whether it could be locked: a mounted Drive may not support
+            locks, and then only `lock.json` tells.
         """
         if not CAN_LOCK:
             return os.open(os.devnull, os.O_RDONLY), False
@@ -124,7 +124,7 @@ class FolderLock:
 
     @contextlib.contextmanager
     def hold(self) -> Iterator[None]:
-        """Marks the folder as held, with a heartbeat, until the block is left.
+        """Marks the folder as held, with a heartbeat, until the block ends.
 
         Raises:
             InUse: Another process holds it.
@@ -149,10 +149,10 @@ class FolderLock:
 
         def keep_beating() -> None:
             while not stopped.wait(HEARTBEAT_SECONDS):
-                if not is_ours():  # this machine slept, and another one took the run over
+                if not is_ours():  # this machine was suspended, and another one took over the run
                     self.is_lost = True
                     return
-                with contextlib.suppress(InputError):  # a full disk is told by what the run itself writes
+                with contextlib.suppress(InputError):  # a full disk is reported when the run itself writes
                     beat()
 
         thread = threading.Thread(target=keep_beating, daemon=True)

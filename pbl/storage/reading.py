@@ -1,8 +1,8 @@
-"""Files of a run, read with care: whole, of the kind that is expected, and of a size that can be borne.
+"""Files of a run, read with care: complete, of the expected kind, and not too large.
 
-A run may come from a stranger, or from a disk that fails. A file is read only if it is a regular one inside its folder; a pipe,
-a device, a link that leads out and an archive that claims more numbers than it holds are told in one line. What a mounted
-Drive fails to read for a moment is read again; what it still cannot read is never called damaged.
+A run may come from a stranger, or from a failing disk. A file is read only if it is a regular one inside its folder. A pipe,
+a device, a link that leads out and an archive that claims more numbers than it contains are reported in one line. If a mounted
+Drive fails to read for a moment, the file is read again; a file that still cannot be read is never called damaged.
 """
 
 import contextlib
@@ -24,19 +24,19 @@ from pydantic import BaseModel, ValidationError
 from pbl.errors import InputError, Sentence
 from pbl.storage.writing import try_again
 
-MOST_BYTES = 2**26  # of a text: the split of a million images has 24 MB
-MOST_UNPACKED = 2**33  # of an archive: probabilities of a million images of 1,000 classes have 4 GB
+MOST_BYTES = 2**26  # bytes of a text: the split of a million images has 24 MB
+MOST_UNPACKED = 2**33  # bytes of an archive: probabilities of a million images with 1,000 classes have 4 GB
 _MAY_BE_INFINITE = re.compile(rb"[eE]\+?\d{3}")
 
 Result = TypeVar("Result")
 
 
 class UnreadableFile(InputError):
-    """A file that is there and cannot be used.
+    """A file that exists and cannot be used.
 
     Attributes:
-        reason: Why, a `Sentence` such as "it is damaged".
-        is_damaged: Whether it is the file that is at fault; else the disk or the network failed, and the file may be whole.
+        reason: The reason, a `Sentence` such as "it is damaged".
+        is_damaged: Whether the file itself is at fault; otherwise the disk or the network failed, and the file may be undamaged.
     """
 
     def __init__(self, file: Path, reason: str, is_damaged: bool = True):
@@ -46,15 +46,15 @@ class UnreadableFile(InputError):
 
 
 def read_bytes(file: Path, inside: Path | None = None, most: int = MOST_BYTES) -> bytes:
-    """Returns what a file holds.
+    """Returns the content of a file.
 
     Args:
         file: The file.
-        inside: A folder out of which no link may lead.
-        most: Bytes that it may have.
+        inside: A folder that no link may lead out of.
+        most: Most bytes that it may have.
 
     Raises:
-        FileNotFoundError: There is none.
+        FileNotFoundError: There is no such file.
         UnreadableFile: It cannot be used.
     """
     return read_file(file, lambda stream: stream.read(), inside, most)
@@ -63,11 +63,11 @@ def read_bytes(file: Path, inside: Path | None = None, most: int = MOST_BYTES) -
 def read_json(
     file: Path, inside: Path | None = None, schema: type[BaseModel] | None = None, most: int = MOST_BYTES
 ) -> dict[str, Any]:
-    """Returns the dictionary that a JSON file holds; no number in it is infinite or NaN.
+    """Returns the dictionary in a JSON file; no number in it is infinite or NaN.
 
     Args:
         file, inside, most: As for `read_bytes`.
-        schema: What it must hold; more may stand in it.
+        schema: What it must contain; it may contain more.
 
     Raises:
         FileNotFoundError, UnreadableFile: As for `read_bytes`.
@@ -76,8 +76,8 @@ def read_json(
 
 
 def parse_json(content: bytes, schema: type[BaseModel] | None = None) -> dict[str, Any]:
-    """Does what `read_json` does, with what was read; raises ValueError or RecursionError."""
-    # Python's own way with each number takes ten times as long, which a confusion matrix of 1,000 classes shows.
+    """Does what `read_json` does, with content that is already read; raises ValueError or RecursionError."""
+    # Python's own conversion of each number takes ten times as long, which is noticeable for a confusion matrix of 1,000 classes.
     parse_float = _finite if _MAY_BE_INFINITE.search(content) else None
     value = json.loads(content.decode("utf-8"), parse_float=parse_float, parse_constant=_finite)
     if not isinstance(value, dict):
@@ -101,7 +101,7 @@ def read_table(
 
     Args:
         file, inside, most: As for `read_bytes`.
-        columns: Those that it must have.
+        columns: Columns that it must have.
 
     Raises:
         FileNotFoundError, UnreadableFile: As for `read_bytes`.
@@ -124,8 +124,8 @@ def read_arrays(
 
     Args:
         file, inside: As for `read_bytes`.
-        names: Those that are wanted, if they are there; all unless given.
-        most: Bytes of all that it holds, unpacked.
+        names: The arrays that are wanted, if they exist; all unless given.
+        most: Most bytes of everything in it, unpacked.
 
     Raises:
         FileNotFoundError, UnreadableFile: As for `read_bytes`.
@@ -143,7 +143,7 @@ def read_arrays(
 
 
 def read_array(archive: zipfile.ZipFile, entry: zipfile.ZipInfo) -> Any:
-    """Returns one array of an `.npz` file; raises ValueError or another kind where it is damaged."""
+    """Returns one array of an `.npz` file; raises ValueError or another exception if it is damaged."""
     from numpy.lib import format as npy
 
     with archive.open(entry) as stream:
@@ -158,7 +158,7 @@ def read_array_header(stream: IO[bytes], entry: zipfile.ZipInfo) -> tuple[tuple[
 
     header = {(1, 0): npy.read_array_header_1_0, (2, 0): npy.read_array_header_2_0}[npy.read_magic(stream)]
     shape, _, dtype = header(stream)
-    # Before the memory is asked for: a header may claim anything.
+    # Checked before memory is allocated: a header may claim anything.
     if dtype.hasobject or math.prod(shape) * dtype.itemsize != entry.file_size - stream.tell():
         raise ValueError("not as many numbers as it says")
     return shape, dtype
@@ -185,11 +185,11 @@ def _open(file: Path, inside: Path | None, most: float) -> Iterator[BinaryIO]:
 def read_file(
     file: Path, act: Callable[[BinaryIO], Result], inside: Path | None = None, most: float = MOST_BYTES
 ) -> Result:
-    """Opens a file and does something with it, whatever that makes of a damaged one; returns what it gave.
+    """Opens a file and does something with it, even if it is damaged; returns the result.
 
     Args:
         file, inside, most: As for `read_bytes`.
-        act: What is done with the open file; it can be done twice.
+        act: Called with the open file; it may be called twice.
 
     Raises:
         FileNotFoundError, UnreadableFile: As for `read_bytes`.
@@ -212,7 +212,7 @@ def read_file(
     except OSError as error:
         if error.errno in (errno.ELOOP, errno.ENXIO, errno.ENODEV):  # a link to itself; a socket
             raise UnreadableFile(file, Sentence("it is not a regular file")) from error
-        if error.errno in (None, errno.EINVAL):  # of a place in an archive that there is not
+        if error.errno in (None, errno.EINVAL):  # a place in an archive that does not exist
             raise UnreadableFile(file, Sentence("it is damaged")) from error
         reason = Sentence("{reason}", reason=error.strerror)
         raise UnreadableFile(file, reason, is_damaged=False) from error

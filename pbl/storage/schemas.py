@@ -1,4 +1,4 @@
-"""What the JSON of a run holds: checked once, when it is read. More may stand in it; what is not there is not asked for.
+"""What the JSON files of a run contain: checked once, when they are read. They may contain more; what is missing is not asked for.
 
 A run may come from a stranger, or from another version of this package.
 """
@@ -78,7 +78,7 @@ class Metrics(BaseModel):
 
     @model_validator(mode="after")
     def _check_sum(self) -> "Metrics":
-        """The accuracy is that of the confusion matrix: a flipped bit in either is seen."""
+        """The accuracy must be that of the confusion matrix: this finds a flipped bit in either."""
         if self.confusion_matrix and self.accuracy is not None:
             n, correct = sum(map(sum, self.confusion_matrix)), 0
             for at, row in enumerate(self.confusion_matrix):
@@ -107,7 +107,7 @@ class _Latency(BaseModel):
 
 
 class ExportedModel(BaseModel):
-    """The JSON file beside an exported model."""
+    """The JSON file next to an exported model."""
 
     model_config = _AS_IT_IS
     file: Name
@@ -185,7 +185,7 @@ class _Areas(BaseModel):
 
 
 class AnomalyMetrics(BaseModel):
-    """`metrics_val.json` of anomaly detection: what its diagnosis reads."""
+    """`metrics_val.json` of anomaly detection: the part that its diagnosis reads."""
 
     model_config = _AS_IT_IS
     images: Count
@@ -197,7 +197,7 @@ class AnomalyMetrics(BaseModel):
     promise: _Promise | None
     reconstruction: _Reconstruction
     leak: _Leak | None
-    contamination: _Contamination | None = None  # of runs made before it was measured
+    contamination: _Contamination | None = None  # None in runs made before it was measured
 
 
 class _Samples(BaseModel):
@@ -215,7 +215,7 @@ class _Samples(BaseModel):
     copies_of_real: Share
     counts: list[Count]
     real_counts: list[Count]
-    shares: list[Share] | None = None  # of runs made before they were estimated
+    shares: list[Share] | None = None  # None in runs made before they were estimated
     shares_apart: Share | None = None
 
     @model_validator(mode="after")
@@ -240,7 +240,7 @@ class _Floor(BaseModel):
 
 
 class GenerationMetrics(BaseModel):
-    """`metrics_val.json` of generation: what its diagnosis reads."""
+    """`metrics_val.json` of generation: the part that its diagnosis reads."""
 
     model_config = _AS_IT_IS
     samples: _Samples
@@ -323,7 +323,7 @@ class _MaskShift(BaseModel):
 
 
 class SegmentationMetrics(BaseModel):
-    """`metrics_val.json` of segmentation: what its diagnosis reads."""
+    """`metrics_val.json` of segmentation: the part that its diagnosis reads."""
 
     model_config = _AS_IT_IS
     images: Count
@@ -379,7 +379,7 @@ class _BoxTraining(BaseModel):
 
 
 class DetectionMetrics(BaseModel):
-    """`metrics_val.json` of detection: what its diagnosis reads."""
+    """`metrics_val.json` of detection: the part that its diagnosis reads."""
 
     model_config = _AS_IT_IS
     images: Count
@@ -444,7 +444,7 @@ class _Contrast(BaseModel):
 
 
 class ContrastMetrics(BaseModel):
-    """`metrics_val.json` of contrastive learning: what its diagnosis reads."""
+    """`metrics_val.json` of contrastive learning: the part that its diagnosis reads."""
 
     model_config = _AS_IT_IS
     images: Count
@@ -452,7 +452,7 @@ class ContrastMetrics(BaseModel):
 
 
 class HeadlineMetrics(BaseModel):
-    """`metrics_<split>.json` of a task other than classification: by what it is judged."""
+    """`metrics_<split>.json` of a task other than classification: the quantity that it is judged by."""
 
     model_config = _AS_IT_IS
     headline: Name
@@ -528,13 +528,13 @@ class _About(BaseModel):
 
 
 class SignalsText(BaseModel):
-    """What `signals.npz` holds beside its arrays; NaN is a number there."""
+    """The text in `signals.npz` in addition to its arrays; NaN is a number there."""
 
     model_config = _AS_IT_IS
     about: _About
     epochs: list[_Epoch]
     network: list[_Look]
-    end: dict[Name, Count | list[list[Count]]] = {}  # of pairs of classes, triples of counts
+    end: dict[Name, Count | list[list[Count]]] = {}  # for pairs of classes, triples of counts
 
     @model_validator(mode="after")
     def _check_order(self) -> "SignalsText":

@@ -1,19 +1,19 @@
 """Whose code a run's `experiment.py` is, before it is executed.
 
 A run keeps the experiment file that it was trained with, and some commands execute it, to find its models and data sets again.
-A run that a stranger sent would execute the stranger's code, so that is asked about once.
+A run that a stranger sent would execute the stranger's code, so the user is asked once.
 
-Not asked about is a file that only sets `config = Config(...)`, one that is part of this package (`experiments/`), and one that
-bears the mark of a key of yours. A mark is a keyed hash of the file (HMAC-SHA256), which `train` leaves in
-`environment.json`. A key is made where the first run is, and is kept in two places:
+The user is not asked about a file that only sets `config = Config(...)`, a file that is part of this package (`experiments/`), and a file
+with the mark of one of the user's keys. A mark is a keyed hash of the file (HMAC-SHA256), which `train` leaves in
+`environment.json`. A key is made with the first run, and is kept in two places:
 
-- in the settings of the person on this machine, `~/.config/pbl/key`;
-- in the folder that the variable `PBL_RUNS` names, as `.pbl-key`. There it outlives the machine: in Colab each day brings a
-  new one, and yesterday's runs on the Drive are still one's own. A team that shares the folder shares the key: whoever can
-  write there could change its runs anyway. Only the folder that the variable names counts, never the one around a run, which
+- in the person's settings on this machine, `~/.config/pbl/key`;
+- in the folder that the variable `PBL_RUNS` names, as `.pbl-key`. There it outlives the machine: Colab gives a new machine each
+  day, and yesterday's runs on the Drive are still the user's own. A team that shares the folder shares the key: whoever can
+  write there could change its runs anyway. Only the folder that the variable names counts, never the folder around a run, which
   may have come with it.
 
-What a person has said yes to is kept in `~/.config/pbl/trusted.json`, by the file's hash: the same code is not asked about again.
+Code that a person has accepted is kept in `~/.config/pbl/trusted.json`, by the file's hash: the user is not asked about it again.
 """
 
 import ast
@@ -32,26 +32,30 @@ from pbl.languages import say
 from pbl.storage.reading import read_bytes, read_json
 from pbl.storage.writing import write_json
 
-NO_CODE = "PBL_NO_CODE"  # set: no run's code is executed, in the processes that this one starts neither
+NO_CODE = "PBL_NO_CODE"  # if set: no run's code is executed, also not in the processes that this one starts
 OWN_EXPERIMENTS = Path(__file__).parent.parent.parent / "experiments"
 _KEY = ".pbl-key"
 
 
 def is_code_left_out() -> bool:
-    """Whether `--no-code` was given: the models and data sets of the package must do."""
+    """Whether `--no-code` was given: then only the package's own models and data sets are available."""
     return bool(os.environ.get(NO_CODE))
 
 
 def make_marks(code: bytes) -> list[str]:
-    """Returns the marks of an experiment file that is trained here, one by each key; keys that are missing are made."""
+    """Returns the marks of an experiment file that is trained here, one for each key; missing keys are made."""
     return [_mark(key, code) for key in _read_keys(make=True)]
 
 
 def trust_run(run: str | Path) -> None:
-    """Says that the code of a run, its `experiment.py`, may be executed; it is not asked about again.
+    """Records that the code of a run, its `experiment.py`, may be executed; the user is not asked about it again.
 
     Args:
         run: The run's folder.
+
+    Example:
+        >>> import pbl
+        >>> pbl.trust_run("runs/mine/001")
     """
     code, file = read_bytes(Path(run) / "experiment.py"), _settings_folder() / "trusted.json"
     with contextlib.suppress(OSError, InputError):
@@ -60,22 +64,22 @@ def trust_run(run: str | Path) -> None:
     _said_yes.add(_hash(code))
 
 
-_said_yes: set[str] = set()  # where the answer cannot be kept, it holds for this process
+_said_yes: set[str] = set()  # if the answer cannot be kept, it is valid for this process
 
 
 def check_trusted(run: Path) -> None:
-    """Asks whether a run's code may be executed, where it is not one's own; without a person at the screen it may not.
+    """Asks whether a run's code may be executed, if it is not the user's own; without a person at the screen it may not.
 
     Args:
         run: The run's folder.
 
     Raises:
-        InputError: It may not.
+        InputError: It may not be executed.
     """
     file = run / "experiment.py"
     try:
         code = read_bytes(file, run)
-    except FileNotFoundError:  # which is told where it is missed
+    except FileNotFoundError:  # reported where the file is needed
         return
     marks = None
     with contextlib.suppress(FileNotFoundError, InputError):
@@ -96,7 +100,7 @@ def check_trusted(run: Path) -> None:
 
 
 def is_plain(code: bytes) -> bool:
-    """Whether an experiment file does nothing but `from pbl import Config` and `config = Config(...)` of numbers and texts."""
+    """Whether an experiment file does nothing but `from pbl import Config` and `config = Config(...)` with numbers and texts."""
     try:
         statements = ast.parse(code).body
     except (SyntaxError, ValueError, RecursionError, MemoryError):
@@ -140,7 +144,7 @@ def _mark(key: bytes, code: bytes) -> str:
 
 
 def _settings_folder() -> Path:
-    with contextlib.suppress(RuntimeError):  # no home
+    with contextlib.suppress(RuntimeError):  # no home folder
         return Path(os.environ.get("XDG_CONFIG_HOME") or "~/.config").expanduser() / "pbl"
     return Path(os.devnull) / "pbl"
 
@@ -159,7 +163,7 @@ def _read_keys(make: bool = False) -> Iterator[bytes]:
 
 
 def _make_key(file: Path) -> None:
-    """Makes a key that only its owner can read; of two processes at once one makes it."""
+    """Makes a key that only its owner can read; if two processes do so at once, one makes it."""
     file.parent.mkdir(parents=True, exist_ok=True)
     temporary = file.with_name(f"{file.name}-{secrets.token_hex(8)}")
     try:
@@ -169,7 +173,7 @@ def _make_key(file: Path) -> None:
             os.link(temporary, file)
         except FileExistsError:
             pass
-        except OSError:  # a Drive knows no such links
+        except OSError:  # a Drive does not support such links
             temporary.replace(file)
     finally:
         temporary.unlink(missing_ok=True)

@@ -1,4 +1,4 @@
-"""Files that can be trusted: written whole or not at all, on a mounted Drive too; what fails there for a moment is done again."""
+"""Files that can be trusted: written completely or not at all, also on a mounted Drive; a write that fails there for a moment is repeated."""
 
 import contextlib
 import errno
@@ -25,23 +25,23 @@ from pbl.storage.escapes import for_csv
 
 Result = TypeVar("Result")
 
-# A mounted Drive fails now and then for some seconds; a full or forbidden folder stays so.
+# A mounted Drive fails now and then for some seconds; a full or forbidden folder keeps failing.
 RETRY_SECONDS = (1, 2, 4, 8, 15, 30)
 FULL = {errno.ENOSPC, errno.EFBIG, errno.EROFS, errno.EIO, getattr(errno, "EDQUOT", errno.ENOSPC)}
 PASSING = {errno.EIO, errno.ENOTCONN, errno.ETIMEDOUT, errno.EAGAIN, errno.EBUSY, errno.ESTALE, errno.ECONNABORTED}
 
-WRITING = ".writing-"  # how the name of a file begins that is being written
-TEMPORARY = "pbl-"  # how that of a folder begins in the system's folder for temporary files
-OLD_SECONDS = 86_400  # after which what another machine was writing is taken for a left-over
+WRITING = ".writing-"  # beginning of the name of a file that is being written
+TEMPORARY = "pbl-"  # beginning of the name of a folder in the system's folder for temporary files
+OLD_SECONDS = 86_400  # seconds after which another machine's unfinished file counts as a left-over
 _MACHINE = hashlib.sha256(socket.gethostname().encode()).hexdigest()[:8]
-_waiting = threading.local()  # of each thread, when its waiting was last in vain
+_waiting = threading.local()  # for each thread, when it last waited in vain
 
 
 class Growing(NamedTuple):
-    """In what a callback's `get_state` gives: something to which the callback only appends, so that a state holds the new part alone.
+    """A value that only grows, for a callback's `get_state`: the callback only appends to it, so that a state stores only the new part.
 
     Attributes:
-        name: Its name, another one for each of a callback.
+        name: Its name, different for each growing value of a callback.
         items: A list, or an array that grows along its first axis.
     """
 
@@ -51,25 +51,25 @@ class Growing(NamedTuple):
 
 @contextlib.contextmanager
 def replacing(file: Path) -> Iterator[Path]:
-    """Gives a temporary name to write to, and puts it in place of `file` when all is written.
+    """Yields a temporary name to write to, and puts that file in place of `file` when everything is written.
 
-    The temporary name is beside `file`. Where that is a mounted Drive or another network folder it is on the local disk,
-    from where the whole file is copied; what fails there for a moment is tried again for a minute.
+    The temporary file is next to `file`. On a mounted Drive or another network folder it is on the local disk,
+    from where the complete file is copied; a copy that fails for a moment is tried again for a minute.
 
     Raises:
-        InputError: It could not be written (disk full, no permission, a device). The earlier `file` is as it was.
+        InputError: It could not be written (disk full, no permission, a device). The earlier `file` is unchanged.
     """
     with contextlib.ExitStack() as stack:
         temporary = None
         told = "{file} could not be written ({reason}); tried again in {wait} s."
         try:
-            file = try_again(file.resolve, file, told)  # through a link, to what it stands for
+            file = try_again(file.resolve, file, told)  # follows a link to its target
             if is_there(file) and not try_again(file.is_file, file, told):
                 raise InputError(
                     "{file} could not be written: it is not a regular file. Give the name of a file.", file=file
                 )
             _sweep_once(file.parent)
-            # A name of this thread's own, since a run's heartbeat writes too; the same suffix, which Keras looks at.
+            # A name of this thread's own, since a run's heartbeat writes too; with the same suffix, since Keras checks it.
             temporary = file.with_name(f"{name_unfinished()}{file.name}")
             local = temporary
             if is_remote(file.parent):
@@ -91,23 +91,25 @@ def replacing(file: Path) -> Iterator[Path]:
 def try_again(
     act: Callable[[], Result], file: Path, told: str = "{file} cannot be read now ({reason}); tried again in {wait} s."
 ) -> Result:
-    """Does something with a file, and where that fails as a mounted Drive does for some seconds, again for a minute.
+    """Does something with a file; if it fails as a mounted Drive does for some seconds, it is tried again for a minute.
 
     Args:
-        act: What is done; it can be done twice.
-        file: What is named while waiting.
-        told: The sentence that is printed then.
+        act: What is done; it may be done twice.
+        file: Named in the message while waiting.
+        told: The message.
 
     Raises:
-        OSError: It failed in another way, or still does.
+        OSError: It failed for another reason, or still fails.
     """
-    for wait in (*RETRY_SECONDS, None):
+    waits = iter(RETRY_SECONDS)
+    while True:
         try:
             return act()
         except OSError as error:
             if error.errno not in PASSING:
                 raise
-            # Where a whole Drive is gone, a minute is not waited for each of its files.
+            wait = next(waits, None)
+            # If a complete Drive is gone, do not wait a minute for each of its files.
             if wait is None or time.monotonic() - getattr(_waiting, "was_in_vain", -1e9) < sum(RETRY_SECONDS):
                 _waiting.was_in_vain = time.monotonic()
                 raise
@@ -116,10 +118,10 @@ def try_again(
 
 
 def is_there(path: Path) -> bool:
-    """Whether there is a file or folder, or a link to one; unlike `Path.exists` it tries again what a Drive fails to tell.
+    """Whether there is a file or folder, or a link to one; unlike `Path.exists` it tries again if a Drive fails to answer.
 
     Raises:
-        OSError: It cannot be told.
+        OSError: It is not known.
     """
     try:
         try_again(path.stat, path)
@@ -133,51 +135,51 @@ def is_there(path: Path) -> bool:
 
 
 def list_folder(folder: Path) -> list[Path]:
-    """Returns what is in a folder, sorted; nothing where there is none. Unlike `Path.glob` it never takes a failure for "nothing".
+    """Returns what is in a folder, sorted; nothing if there is no folder. Unlike `Path.glob` it never takes a failure for "nothing".
 
     Raises:
         OSError: It cannot be read.
     """
     try:
-        return sorted(folder / name for name in try_again(lambda: os.listdir(folder), folder))  # noqa: PTH208 iterdir fails only when it is gone through
+        return sorted(folder / name for name in try_again(lambda: os.listdir(folder), folder))  # noqa: PTH208 iterdir fails only during iteration
     except (FileNotFoundError, NotADirectoryError):
         return []
 
 
 def discard(path: Path) -> None:
-    """Deletes a file or folder that nobody needs, as patiently as others are written; where that fails it stays, which does no harm."""
+    """Deletes a file or folder that is not needed, with the same patience as for writing; if that fails it stays, which does no harm."""
 
     def delete() -> None:
         if path.is_dir() and not path.is_symlink():
-            shutil.rmtree(path)  # what an earlier try has deleted is gone
+            shutil.rmtree(path)  # an earlier try may have deleted a part
         else:
             path.unlink()
 
     try:
         try_again(delete, path, "{file} cannot be deleted now ({reason}); tried again in {wait} s.")
     except OSError:
-        shutil.rmtree(path, ignore_errors=True)  # all of it that can be
+        shutil.rmtree(path, ignore_errors=True)  # as much of it as possible
 
 
 def name_unfinished(beginning: str = WRITING) -> str:
-    """Returns how the name of something begins that this process is making; where it is killed, `sweep` knows whose it was."""
+    """Returns the beginning of a name for something that this process is making; if it is killed, `sweep` knows whose it was."""
     return f"{beginning}{_MACHINE}-{os.getpid()}-{threading.get_native_id()}-"
 
 
 @contextlib.contextmanager
 def temporary_folder() -> Iterator[Path]:
-    """Gives a folder on the local disk, which is gone afterwards; what killed processes left there is swept first."""
+    """Yields a folder on the local disk, which is removed afterwards; what killed processes left there is deleted first."""
     _sweep_once(Path(tempfile.gettempdir()))
     with tempfile.TemporaryDirectory(prefix=name_unfinished(TEMPORARY), ignore_cleanup_errors=True) as folder:
         yield Path(folder)
 
 
 def sweep(folder: Path, own: bool = False) -> None:
-    """Deletes what processes were making in a folder when they were killed.
+    """Deletes what killed processes left unfinished in a folder.
 
     Args:
         folder: The folder.
-        own: Whether what this process was making there is left over too, since it makes nothing there now.
+        own: Whether to delete this process's unfinished files too, since it is making nothing there now.
     """
     with contextlib.suppress(OSError):
         for name in os.listdir(folder):  # noqa: PTH208
@@ -207,7 +209,7 @@ def _put_in_place(local: Path, temporary: Path, file: Path) -> None:
 
 @functools.lru_cache(maxsize=64)
 def is_remote(folder: Path) -> bool:
-    """Whether a folder lies on a mounted Drive or another file system of the network; False where that cannot be told."""
+    """Whether a folder is on a mounted Drive or another network file system; False if that is not known."""
     try:
         mounts = [line.split()[1:3] for line in Path("/proc/mounts").read_text(encoding="utf-8").splitlines()]
     except OSError:
@@ -219,17 +221,17 @@ def is_remote(folder: Path) -> bool:
 
 
 def expand_pattern(path: str | Path) -> list[Path]:
-    """Returns what fits the `*` and `?` of a path that does not exist, sorted; else the path itself.
+    """Returns what matches the `*` and `?` of a path that does not exist, sorted; else the path itself.
 
-    A shell does so itself, but not in quotes, and not on Windows.
+    A shell does so itself, but not inside quotes, and not on Windows.
     """
-    # Path.glob takes no absolute pattern.
+    # Path.glob does not accept an absolute pattern.
     found = [] if Path(path).exists() else sorted(glob.glob(str(path), recursive=True))  # noqa: PTH207
-    return [Path(one) for one in found or [path]]
+    return [Path(one) for one in found] or [Path(path)]
 
 
 def append_line(file: Path, line: str) -> None:
-    """Appends a line to a text file: whole, or the file stays as it was.
+    """Appends a line to a text file, completely or not at all.
 
     Raises:
         InputError: It could not be written.
@@ -241,7 +243,7 @@ def append_line(file: Path, line: str) -> None:
         nonlocal size
         with file.open("ab", buffering=0) as stream:
             size = stream.tell() if size is None else size
-            stream.truncate(size)  # of an attempt that failed
+            stream.truncate(size)  # removes a part that a failed attempt wrote
             written = stream.write(data)
             if written != len(data):
                 raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
@@ -265,7 +267,7 @@ def is_full(error: BaseException) -> bool:
 
 @contextlib.contextmanager
 def telling_full_disks(tell: Callable[[OSError], InputError]) -> Iterator[None]:
-    """Within it a write that failed for want of room is told in the line that `tell` makes; any other fault of ours keeps its traceback."""
+    """Inside it, a write that failed for lack of room is reported in the line that `tell` makes; any other fault of ours keeps its traceback."""
     try:
         yield
     except OSError as error:
@@ -275,9 +277,9 @@ def telling_full_disks(tell: Callable[[OSError], InputError]) -> Iterator[None]:
 
 
 def check_room(folder: Path, size: int) -> None:
-    """Raises InputError where the disk of a folder for what is temporary has less room than so many bytes.
+    """Raises InputError if the disk of a folder for temporary files has less room than `size` bytes.
 
-    HDF5 itself must never meet a full disk, on which it crashes the process.
+    HDF5 itself must never meet a full disk: there it crashes the process.
     """
     if (free := shutil.disk_usage(folder).free) < size:
         raise InputError(
@@ -295,7 +297,7 @@ def write_json(file: Path, value: Any) -> None:
 
 
 def write_table(file: Path, table: Any, encoding: str = "utf-8") -> None:
-    """Writes a DataFrame to a CSV file, whole or not at all; no text in it is a formula."""
+    """Writes a DataFrame to a CSV file, completely or not at all; no text in it can be a formula."""
     guarded = table.rename(columns=for_csv)
     for at, kind in enumerate(table.dtypes):
         if kind == object or str(kind).startswith("str"):  # noqa: E721 pandas's own
@@ -305,12 +307,12 @@ def write_table(file: Path, table: Any, encoding: str = "utf-8") -> None:
 
 
 def timestamp() -> str:
-    """The time now, in this place, to the second (ISO 8601)."""
+    """The present local time, to the second (ISO 8601)."""
     return datetime.now().astimezone().isoformat(timespec="seconds")
 
 
 def is_alive(pid: int) -> bool:
-    """Whether a process of this machine runs."""
+    """Whether a process of this machine is running."""
     if os.name != "posix":
         return True
     try:

@@ -1,4 +1,4 @@
-"""What a run learns: one file a task. `TASKS["mine"] = Task(...)` in an experiment file adds one."""
+"""What a run learns: one file for each task. `TASKS["mine"] = Task(...)` in an experiment file adds one."""
 
 from pbl.config import Config
 from pbl.errors import InputError, Sentence, name_nearest
@@ -19,10 +19,10 @@ __all__ = ["TASKS", "Drawing", "Judged", "Question", "Task", "find_task"]
 
 
 def find_task(config: Config) -> Task:
-    """Returns the task that the settings name, with `best` and `options` as the settings have them.
+    """Returns the task that the settings name, with `best` and `options` from the settings.
 
     Raises:
-        InputError: No such task or option (the nearest name is given).
+        InputError: There is no such task or option (the nearest name is given).
     """
     task = TASKS.get(config.task)
     if task is None:

@@ -1,9 +1,9 @@
-"""Anomaly detection: a network learns to give back normal images, and what it cannot give back is called an anomaly.
+"""Anomaly detection: a network learns to reproduce normal images; an image that it cannot reproduce is called an anomaly.
 
-`task=anomaly task_options.normal=["8"]`: training and the choice of the best epoch see normal images alone. The score of an image
-is its reconstruction's error; the threshold is chosen by normal validation images, and promises a share of false alarms. That an
-anomaly cannot be reconstructed is a hope, not a law: a network that learned eights gives a one back perfectly well. So the score
-is judged beside five baselines that need no network, kind by kind. Models: any that give an image for an image
+`task=anomaly task_options.normal=["8"]`: training and the choice of the best epoch use only normal images. The score of an image
+is the error of its reconstruction. The threshold is chosen on normal validation images, and promises a share of false alarms. That an
+anomaly cannot be reconstructed is a hope, not a law: a network that learned eights reproduces a one perfectly well. So the score
+is compared with five baselines that need no network, for each kind of anomaly. Models: any that return an image for an image
 (`pbl.models.autoencoder`).
 """
 
@@ -46,13 +46,13 @@ from pbl.statistics import share_out_area, wilson_interval
 from pbl.tasks.task import Judged, Question, Task
 
 OPTIONS = {"normal": (), "score": "mean", "false_alarms": 0.05}
-AT_ONCE = 1_000  # images whose reconstructions are in memory together
-MOST_TRAIN = 2_000  # training images with which validation's errors are compared
-FEWEST_OF_KIND = 5  # anomalies of one kind, of which an area is told
+AT_ONCE = 1_000  # images whose reconstructions are in memory at the same time
+MOST_TRAIN = 2_000  # training images with which the errors on validation are compared
+FEWEST_OF_KIND = 5  # anomalies of one kind; with fewer, no area is reported for it
 
 
 def load_arguments(options: Mapping[str, Any]) -> dict[str, Any]:
-    """What `load_data` is told: which classes are normal. Raises InputError where an option has no possible value."""
+    """The arguments for `load_data`: which classes are normal. Raises InputError if an option has an impossible value."""
     normal = options["normal"]
     normal = [str(name) for name in (normal if isinstance(normal, (list, tuple)) else [normal])]
     if not normal:
@@ -71,7 +71,7 @@ def load_arguments(options: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def check(model: keras.Model, data: Data) -> str:
-    """Raises InputError unless the model gives an image for an image, and has a loss; returns "float32"."""
+    """Raises InputError unless the model returns an image for an image, and has a loss; returns "float32"."""
     autoencoders = [name for name, card in CARDS.items() if card.task == "anomaly"]
     pixels = data.images("val").view[:2]
     outputs = model(pixels, training=False) if is_overridden(model, "call") else None
@@ -112,11 +112,11 @@ def watch(data: Data, file: Path) -> None:
 
 
 def reconstruct_images(model: keras.Model, pixels: Any) -> Iterator[tuple[np.ndarray, np.ndarray]]:
-    """Yields some images after others, and what the model gives for them, `float32 [at most 1000, height, width, channels]`.
+    """Yields images, a few at a time, and the model's output for them, `float32 [at most 1000, height, width, channels]`.
 
     Args:
         model: The model.
-        pixels: `uint8 [n, height, width, channels]`, or what gives such arrays for a slice.
+        pixels: `uint8 [n, height, width, channels]`, or an object that returns such arrays for a slice.
     """
     for start in range(0, len(pixels), AT_ONCE):
         part = pixels[start : start + AT_ONCE]
@@ -124,7 +124,7 @@ def reconstruct_images(model: keras.Model, pixels: Any) -> Iterator[tuple[np.nda
 
 
 def score_images(model: keras.Model, pixels: Any, scores: Iterable[str]) -> dict[str, np.ndarray]:
-    """Returns the scores of each image, `float32 [n]`, by their names: "mean", "max_patch"; others as for `reconstruct_images`."""
+    """Returns the scores of each image, `float32 [n]`, by their names: "mean", "max_patch"; other arguments as for `reconstruct_images`."""
     scores = list(dict.fromkeys(scores))
     parts = [
         [score_errors(map_errors(part, back, score), score) for score in scores]
@@ -134,13 +134,13 @@ def score_images(model: keras.Model, pixels: Any, scores: Iterable[str]) -> dict
 
 
 def judge(model: keras.Model, data: Data, images: Images, question: Question) -> Judged:
-    """Judges scores by areas with intervals, beside baselines, and the threshold by the promise that validation made.
+    """Evaluates scores by areas with intervals, compared with baselines, and the threshold by the promise made on validation.
 
     Args:
-        model: A model that gives an image for an image.
-        data: That the images are of; its normal training images are what the baselines know.
+        model: A model that returns an image for an image.
+        data: The data that the images belong to; the baselines use its normal training images.
         images: The images.
-        question: What is asked; `options` are the task's.
+        question: What the evaluation asks; `options` are those of the task.
     """
     score, normal = question.options["score"], np.isin(images.labels, data.normal)
     by_score = score_images(model, images.view, (score, "mean"))
@@ -163,7 +163,7 @@ def judge(model: keras.Model, data: Data, images: Images, question: Question) ->
         model, data, images, by_score, normal, by_baseline["mean_image"], score
     )
     metrics["leak"] = find_leak(question.findings)
-    # The verdict reads validation's alone.
+    # The verdict uses only that of validation.
     metrics["contamination"] = _find_contamination(data, images, normal) if question.is_validation else None
     masks = find_masks(data, images, ~normal)
     if masks is not None:
@@ -214,7 +214,7 @@ def _measure(
 ) -> dict[str, Any]:
     """Areas, the promise, kinds of anomalies and baselines, ready for JSON."""
     units = None
-    if question.groups is not None:  # an image in no group is one of its own
+    if question.groups is not None:  # an image in no group is a group of its own
         units = [word or f"\0{at}" for at, word in enumerate(question.groups)]
     values: dict[str, float | None] = {"roc_auc": None, "average_precision": None, "found": None, "false_alarms": None}
     result: dict[str, Any] = {
@@ -281,11 +281,11 @@ def _describe_reconstruction(
     of_mean_image: np.ndarray,
     score: str,
 ) -> dict[str, Any]:
-    """How well images are given back: training and other normal images, anomalies, and what the mean image would give.
+    """How well images are reproduced: training and other normal images, anomalies, and what the mean image would reach.
 
-    `kept` is the share of an image's squared distance to the mean training image that the reconstruction explains, in the mean.
-    `contrast` is the mean standard deviation of an image's pixels, 0 to 1, by kind; `follows_contrast` its rank correlation with the
-    scores of normal images.
+    `kept` is the share of an image's squared distance to the mean training image that the reconstruction explains, on average.
+    `contrast` is the mean standard deviation of an image's pixels, 0 to 1, by kind; `follows_contrast` is its rank correlation with the
+    scores of normal images, -1 to 1.
     """
     from scipy.stats import mannwhitneyu, spearmanr
 
@@ -318,7 +318,7 @@ def _measure_contrast(pixels: Any) -> np.ndarray:
 
 
 def _find_contamination(data: Data, images: Images, normal: np.ndarray) -> dict[str, Any] | None:
-    """Whether anomalies lie among the normal training images, by those that are known; None where nothing can tell."""
+    """Whether there are anomalies among the normal training images, estimated from known ones; None if no estimate is possible."""
     if normal.all() or not normal.any():
         return None
     train, known = (data.part(of) for of in (data.images("train"), images.take(~normal)))
@@ -335,7 +335,7 @@ def _draw_suspects(run: str, data: Data, contamination: Mapping[str, Any]) -> It
 
 
 def predict(model: keras.Model, pixels: np.ndarray, run: Run) -> pd.DataFrame:
-    """Scores images of nobody knows what.
+    """Scores images of unknown kind.
 
     Returns:
         `score`; `above`: the share of the run's normal validation images whose score is lower, 0 to 1; `alarm`: whether it is above
@@ -354,7 +354,7 @@ def predict(model: keras.Model, pixels: np.ndarray, run: Run) -> pd.DataFrame:
 
 
 def draw_maps(model: keras.Model, pixels: np.ndarray, run: Run) -> Iterator[Figure]:
-    """Draws each image, what is given back, and where the error is; all maps on one scale."""
+    """Draws each image, its reconstruction, and where the error is; all maps on one scale."""
     score = {**OPTIONS, **run.config.task_options}["score"]
     most = max(
         float(np.quantile(map_errors(part, back, score), 0.999)) for part, back in reconstruct_images(model, pixels)
@@ -365,13 +365,13 @@ def draw_maps(model: keras.Model, pixels: np.ndarray, run: Run) -> Iterator[Figu
 
 
 def draw_codes(run: Run, model: keras.Model, data: Data) -> tuple[Figure, pd.DataFrame]:
-    """Draws where the code has validation images: its two numbers, or of more the two directions in which they vary most.
+    """Draws validation images at their places in the code: its two numbers, or if it has more, the two directions with most variance.
 
     Returns:
-        The figure, and a row for each image: name, class, whether it is normal, and its place.
+        The figure, and one row for each image: name, class, whether it is normal, and its place.
 
     Raises:
-        InputError: The model has no layer called "code", or its code has one number.
+        InputError: The model has no layer called "code", or its code has only one number.
     """
     from sklearn.decomposition import PCA
 

@@ -22,17 +22,17 @@ from pbl.training.optimization import build_loss
 
 
 def check(model: keras.Model, data: Data) -> str:
-    """Raises InputError unless the model gives a row of probabilities for an image; returns their dtype."""
+    """Raises InputError unless the model returns a row of probabilities for each image; returns their dtype."""
     return check_outputs(model, data.images("val").view[:2], data.num_classes)
 
 
 def check_outputs(model: keras.Model, pixels: np.ndarray, num_classes: int) -> str:
-    """Raises InputError unless a model gives one row of probabilities for each image; before an hour is spent on it.
+    """Raises InputError unless a model returns one row of probabilities for each image; this is checked before an hour is spent on it.
 
     Args:
         model: The model.
         pixels: A few images, `uint8 [n, height, width, channels]`.
-        num_classes: How many probabilities a row must have.
+        num_classes: Number of probabilities in a row.
 
     Returns:
         The outputs' dtype.
@@ -78,18 +78,18 @@ def predict(model: keras.Model, pixels: np.ndarray, run: Run) -> pd.DataFrame:
 
 
 def watch(data: Data, file: Path) -> OverfittingMonitor:
-    """Measures what the diagnosis needs."""
+    """Measures the quantities that the diagnosis needs."""
     return OverfittingMonitor(data, file=file)
 
 
 def judge(model: keras.Model, data: Data, images: Images, question: Question) -> Judged:
-    """Computes the metrics of `pbl.evaluation.metrics`, and what validation chose: temperature and threshold.
+    """Computes the metrics of `pbl.evaluation.metrics`, and what was chosen on validation: temperature and threshold.
 
     Args:
-        model: A model of one softmax output.
-        data: Whose classes they are.
+        model: A model with one softmax output.
+        data: The data that the classes come from.
         images: The images.
-        question: What is asked.
+        question: What the evaluation asks.
     """
     labels, probabilities = images.labels, predict_probabilities(model, images.pixels)
     metrics = compute_metrics(labels, probabilities, data.class_names, question.positive_class)

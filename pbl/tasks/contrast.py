@@ -1,9 +1,9 @@
-"""Contrast: a network learns what is alike, and its features serve other tasks, or tell whether two images show the same.
+"""Contrast: a network learns which images are alike, and its features serve other tasks, or tell whether two images show the same.
 
-`task=contrast` with `model=simclr` (no labels: alike are two views of one image) or `supcon` (alike are images of a class), and an
-augmentation, which makes the views. Labels judge: by probes on few labels and on many, beside plain pixels and the same network untrained.
-With `task_options.identities=true` classes are identities, such as persons: validation and test have other ones than train, and pairs of
-images are judged in place of probes.
+`task=contrast` with `model=simclr` (no labels: two views of one image are alike) or `supcon` (all images of a class are alike), and an
+augmentation, which makes the views. Labels are used to evaluate: by probes on few labels and on many, compared with plain pixels and with the
+same network untrained. With `task_options.identities=true` classes are identities, such as persons: validation and test have other ones
+than train, and pairs of images are evaluated in place of probes.
 """
 
 import random
@@ -51,7 +51,7 @@ LARGEST = 32  # side of the images whose pixels are compared; larger ones are sh
 
 
 def load_arguments(options: Mapping[str, Any]) -> dict[str, Any]:
-    """What `load_data` is told: two views, and whether classes are identities."""
+    """The arguments for `load_data`: two views, and whether classes are identities."""
     if not isinstance(options["identities"], bool):
         raise InputError("task_options.identities={value}. Valid: true, false.", value=options["identities"])
     return {"views": 2, "identities": options["identities"]}
@@ -69,7 +69,7 @@ def check(model: keras.Model, data: Data) -> str:
 
 
 def compile_arguments(config: Config) -> dict[str, Any]:
-    """None: the model has its own loss; raises InputError where the settings give what it cannot use."""
+    """None: the model has its own loss; raises InputError if the settings contain something that it cannot use."""
     for setting in ("class_weight", "sample_weights"):
         if getattr(config, setting):
             raise InputError("task=contrast does not use weights of images: omit {setting}.", setting=setting)
@@ -83,7 +83,7 @@ def compile_arguments(config: Config) -> dict[str, Any]:
 
 
 def choose_best(options: Mapping[str, Any]) -> tuple[str, str]:
-    """By what the best epoch is chosen."""
+    """The quantity by which the best epoch is chosen."""
     return ("val_eer", "min") if options["identities"] else ("val_probe", "max")
 
 
@@ -93,7 +93,7 @@ def watch(data: Data, file: Path) -> keras.callbacks.Callback:
 
 
 def make_untrained(encoder: keras.Model) -> keras.Model:
-    """Returns an encoder of the same layers that has learned nothing, always the same one; random states stay as they are."""
+    """Returns an untrained encoder with the same layers, always the same one; random states stay unchanged."""
     python, numpy, state = random.getstate(), np.random.get_state(), find_seed_state()
     kept = keras.ops.convert_to_numpy(state)
     keras.utils.set_random_seed(1)
@@ -106,7 +106,7 @@ def make_untrained(encoder: keras.Model) -> keras.Model:
 
 
 def shrink_pixels(pixels: np.ndarray) -> np.ndarray:
-    """Pixels as features, `uint8 [n, size]`: of images larger than 32 to a side each mean of a block stands for the block."""
+    """Pixels as features, `uint8 [n, size]`: images with a side above 32 are reduced to the means of blocks."""
     step = -(-max(pixels.shape[1:3]) // LARGEST)
     if step > 1:
         height, width = (max(1, side // step) * step if side >= step else side for side in pixels.shape[1:3])
@@ -119,25 +119,25 @@ def shrink_pixels(pixels: np.ndarray) -> np.ndarray:
 
 
 def choose_paired(hashes: list[str], labels: np.ndarray) -> np.ndarray:
-    """The numbers of at most 600 images whose pairs are looked at: as many of each class, by content, `int [n]`, rising."""
+    """The numbers of at most 600 images whose pairs are compared: equally many of each class, chosen by content, `int [n]`, in rising order."""
     order = np.argsort(np.array(hashes), kind="stable")
     place = pd.Series(labels[order]).groupby(labels[order]).cumcount().to_numpy()  # among those of its class
     most = max(4, -(-MOST_PAIRED // max(len(np.unique(labels)), 1)))
     chosen = order[place < most]
-    if len(chosen) > MOST_PAIRED:  # many classes: whole ones, as far as they go
+    if len(chosen) > MOST_PAIRED:  # many classes: complete classes, as many as fit
         first = pd.Series(np.arange(len(chosen))).groupby(labels[chosen]).transform("min").to_numpy()
         chosen = chosen[np.argsort(first, kind="stable")[:MOST_PAIRED]]
     return np.sort(chosen)
 
 
 def judge(model: keras.Model, data: Data, images: Images, question: Question) -> Judged:
-    """Judges an encoder's features by probes, neighbours and pairs, beside those of pixels and of the encoder untrained.
+    """Evaluates an encoder's features by probes, neighbours and pairs, compared with pixels and with the untrained encoder.
 
     Args:
         model: The model.
-        data: That the images are of; probes learn from its training images.
+        data: The data that the images belong to; probes learn from its training images.
         images: The images.
-        question: What is asked.
+        question: What the evaluation asks.
     """
     features, has_identities = predict_outputs(model, images.pixels), data.identities
     if not np.isfinite(features).all():
@@ -165,7 +165,7 @@ def judge(model: keras.Model, data: Data, images: Images, question: Question) ->
             "pixels": (shrink_pixels(train.pixels), shrink_pixels(images.pixels)),
         }
         judged = judge_probes(arms, train.hashes, train.labels, images.labels, found["training_images"])
-        # Of supervised learning all labels were used already: a probe on few of them would not tell what few are worth.
+        # In supervised learning all labels were used already: a probe on few of them would not show how useful few labels are.
         found["levels"] = judged["levels"][-1:] if found["supervised"] else judged["levels"]
         of_all = {(of["name"], of["way"]): of for of in judged["levels"][-1]["arms"]}
         metrics |= {
@@ -206,7 +206,7 @@ def _judge_pairs(
     question: Question,
     found: dict[str, Any],
 ) -> Pairs | None:
-    """Enters into `found` how well pairs are told apart; of identities also by the controls. Returns the pairs."""
+    """Enters into `found` how well pairs are told apart; for identities also by the controls. Returns the pairs."""
     at = choose_paired(images.hashes, images.labels)
     if len(at) < 2:
         return None
@@ -235,7 +235,7 @@ def _judge_pairs(
 
 
 def read_pairs(folder: Path | None) -> dict[str, Any]:
-    """What `metrics_val.json` of a run says of pairs; {} where it is missing or damaged."""
+    """The part about pairs in a run's `metrics_val.json`; {} if it is missing or damaged."""
     try:
         pairs = read_validation(folder)["contrast"]["pairs"]
         thresholds = {str(name): float(value) for name, value in pairs["thresholds"].items()}
@@ -256,14 +256,14 @@ def _make_gallery(
 
 
 def predict(model: keras.Model, pixels: np.ndarray, run: Run) -> pd.DataFrame:
-    """Says of each image which of the others is most like it, and how like.
+    """Returns for each image the other image that is most like it, and how similar the two are.
 
     Returns:
-        `other`: its place among the images; `cosine`, -1 to 1; `above`: the share of validation pairs of two classes that are less alike;
-        `same`: whether it is above the threshold of equal errors that validation chose. The last two only where validation has such pairs.
+        `other`: its place among the images; `cosine`, -1 to 1; `above`: the share of validation pairs of two classes that are less alike, 0 to 1;
+        `same`: whether it is above the threshold of equal errors that was chosen on validation. The last two only if validation has such pairs.
 
     Raises:
-        InputError: There is one image alone.
+        InputError: There is only one image.
     """
     if len(pixels) < 2:
         raise InputError("A run of task=contrast compares images with each other: give two or more, or a folder.")
@@ -279,23 +279,23 @@ def search(model: keras.Model, pixels: np.ndarray, among: np.ndarray, run: Run, 
 
     Args:
         model: The run's model.
-        pixels, among: The images, and those that are searched: `uint8 [n, height, width, channels]` each, as the model takes them.
+        pixels, among: The images, and those that are searched: `uint8 [n, height, width, channels]` each, in the form that the model takes.
         run: The run.
-        most: How many are found for each image; all, where there are fewer.
+        most: Number of images found for each image; all if there are fewer.
 
     Returns:
-        `image` and `found`, places in `pixels` and `among`; `rank` from 1; `cosine`, `above` and `same` as `predict` gives them. The most
-        alike comes first, of equals the earlier.
+        `image` and `found`, places in `pixels` and `among`; `rank` from 1; `cosine`, `above` and `same` as in `predict`. The most similar
+        comes first; among equals, the earlier.
     """
     rows, others = (scale_rows(predict_outputs(model, of)) for of in (pixels, among))
     return find_alike(rows, others, run, most)
 
 
 def find_alike(rows: np.ndarray, others: np.ndarray, run: Run, most: int) -> pd.DataFrame:
-    """Does what `search` does, with features that are there already: `float32 [n, size]` and `float32 [m, size]`, of length 1."""
+    """Does what `search` does, with features that are already computed: `float32 [n, size]` and `float32 [m, size]`, of length 1."""
     found = np.empty((len(rows), min(most, len(others))), int)
     cosine = np.empty(found.shape, np.float32)
-    for at in range(0, len(rows), 100):  # so many rows of similarity at once
+    for at in range(0, len(rows), 100):  # rows of similarity that are in memory at the same time
         similarity = rows[at : at + 100] @ others.T
         found[at : at + 100] = np.argsort(-similarity, axis=1, kind="stable")[:, : found.shape[1]]
         cosine[at : at + 100] = np.take_along_axis(similarity, found[at : at + 100], axis=1)
@@ -305,7 +305,7 @@ def find_alike(rows: np.ndarray, others: np.ndarray, run: Run, most: int) -> pd.
 
 
 def _compare_with_pairs(cosine: np.ndarray, run: Run) -> pd.DataFrame:
-    """`cosine`; and where validation had pairs `above` and `same`, see `predict`."""
+    """`cosine`; and, if validation had pairs, `above` and `same`, see `predict`."""
     table = pd.DataFrame({"cosine": cosine.astype(float)})
     known = read_pairs(run.path)
     if known:
@@ -324,7 +324,7 @@ def draw_embeddings(run: Run, model: keras.Model, data: Data) -> tuple[Figure, p
 
 
 def draw_neighbours(run: Run, model: keras.Model, data: Data) -> tuple[Figure, pd.DataFrame]:
-    """Draws validation images beside the training images whose features are nearest."""
+    """Draws validation images next to the training images whose features are nearest."""
     val, train = data.sample("val", 200), data.sample("train", MOST_LABELS)
     features, known = predict_outputs(model, val.pixels), predict_outputs(model, train.pixels)
     images, nearest, labels, theirs = _make_gallery(known, train, features, val)

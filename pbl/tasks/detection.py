@@ -1,7 +1,7 @@
-"""Detection: where objects are, and how many; judged by average precision, and by whether the count is right.
+"""Detection: where objects are, and how many; evaluated by average precision, and by whether the count is right.
 
-`task=detection` with `model=center_net`, or your own model whose `predict` gives boxes. The data have boxes for each image
-(`pbl.data.box_files`). Average precision goes through all thresholds, and a user has one: it is chosen on validation, and judged elsewhere.
+`task=detection` with `model=center_net`, or your own model whose `predict` returns boxes. The data have boxes for each image
+(`pbl.data.box_files`). Average precision uses all thresholds, but a user has one: it is chosen on validation, and evaluated on other images.
 """
 
 from collections.abc import Iterator
@@ -25,11 +25,11 @@ from pbl.runs import Run
 from pbl.tasks.task import Judged, Question, Task, name_units, read_validation
 from pbl.training.box_loss import CenterLoss
 
-UNKNOWN = 0.3  # threshold where validation chose none, since no box was right there; Zhou et al.'s for pictures
+UNKNOWN = 0.3  # threshold if none was chosen on validation, since no box was right there; Zhou et al.'s for pictures
 
 
 def check(model: keras.Model, data: Data) -> str:
-    """Raises InputError unless the model gives boxes by `predict`; returns "float32"."""
+    """Raises InputError unless the model returns boxes from `predict`; returns "float32"."""
     found = predict_outputs(model, data.images("val").view[:2])
     if found.ndim != 3 or found.shape[-1] != 6:
         raise InputError(
@@ -41,7 +41,7 @@ def check(model: keras.Model, data: Data) -> str:
 
 
 def compile_arguments(config: Config) -> dict[str, Any]:
-    """The loss; raises InputError for settings that mean nothing of boxes."""
+    """The loss; raises InputError for settings that have no meaning for boxes."""
     if config.label_smoothing or config.loss != Config.model_fields["loss"].default:
         raise InputError("task=detection has its own loss: omit loss and label_smoothing.")
     if config.class_weight is not None:
@@ -53,18 +53,18 @@ def compile_arguments(config: Config) -> dict[str, Any]:
 
 
 def watch(data: Data, file: Path) -> keras.callbacks.Callback:
-    """`BoxMonitor`, whose numbers stand in the history."""
+    """`BoxMonitor`, whose numbers are in the history."""
     return BoxMonitor(data)
 
 
 def judge(model: keras.Model, data: Data, images: Images, question: Question) -> Judged:
-    """Judges boxes by average precision, and by what the threshold shows that validation chose.
+    """Evaluates boxes by average precision, and by the boxes above the threshold that was chosen on validation.
 
     Args:
         model: The model.
-        data: That the images are of.
+        data: The data that the images belong to.
         images: The images.
-        question: What is asked.
+        question: What the evaluation asks.
     """
     chosen = None if question.is_validation else read_threshold(question.folder)
     measured = measure_boxes(model, data, images, question.findings, question.is_validation, question.groups, chosen)
@@ -92,7 +92,7 @@ def judge(model: keras.Model, data: Data, images: Images, question: Question) ->
 
 
 def _list_values(values: np.ndarray, images: Images, groups: list[str] | None) -> dict[str, np.ndarray]:
-    """A value for each image, or for each group, whose mean is mAP50: what `compare` reads; nothing without true boxes."""
+    """A value for each image, or for each group, whose mean is mAP50: `compare` reads it; nothing if there are no true boxes."""
     if not len(values):
         return {}
     names, hashes = name_units(images, groups)
@@ -100,13 +100,13 @@ def _list_values(values: np.ndarray, images: Images, groups: list[str] | None) -
 
 
 def read_threshold(folder: Path | None) -> float | None:
-    """The threshold that validation chose, as `metrics_val.json` of a run says; None where it says none."""
+    """The threshold that was chosen on validation, from a run's `metrics_val.json`; None if it has none."""
     value = read_validation(folder).get("threshold")
     return float(value) if isinstance(value, (int, float)) and not isinstance(value, bool) and 0 < value <= 1 else None
 
 
 def find_shown(model: keras.Model, pixels: np.ndarray, run: Run) -> list[np.ndarray]:
-    """Returns of each image the boxes whose score is that of the run's threshold or more, `float32 [k, 6]`, by falling score."""
+    """Returns for each image the boxes whose score is at least the run's threshold, `float32 [k, 6]`, the highest score first."""
     threshold = read_threshold(run.path) or UNKNOWN
     found = predict_outputs(model, pixels)
     return [rows[(rows[:, 4] >= 0) & (rows[:, 5].astype(np.float64) >= threshold)] for rows in found]
@@ -116,8 +116,8 @@ def predict(model: keras.Model, pixels: np.ndarray, run: Run) -> pd.DataFrame:
     """Finds boxes.
 
     Returns:
-        A row for each box, by falling score: `image`, its image's place; `class`, `score`, and `left`, `top`, `right`, `bottom` in pixels that
-        the network sees. An image in which nothing is found has one row without a class.
+        One row for each box, the highest score first: `image`, the place of its image; `class`, `score`, and `left`, `top`, `right`, `bottom` in pixels
+        that the network sees. An image in which nothing is found has one row without a class.
     """
     names, rows = run.split["class_names"], []
     for number, found in enumerate(find_shown(model, pixels, run)):
@@ -129,7 +129,7 @@ def predict(model: keras.Model, pixels: np.ndarray, run: Run) -> pd.DataFrame:
 
 
 def draw_maps(model: keras.Model, pixels: np.ndarray, run: Run) -> Iterator[Figure]:
-    """Draws each image with the boxes that are found."""
+    """Draws each image with the boxes that were found."""
     for image, found in zip(pixels, find_shown(model, pixels, run), strict=True):
         yield draw_boxes(image, found, run.split["class_names"])
 

@@ -1,8 +1,8 @@
-"""Generation: a network learns to make images like those that it was shown, from noise.
+"""Generation: a network learns to make images like its training images, from noise.
 
-`task=generation`, with `model=dcgan` or `mlp_gan`. Neither loss says whether the images are good, so `GanMonitor` looks at samples after
-each epoch, and `judge` measures them from several sides: the kernel distance to real images beside that of other real images and of
-generators that learned nothing, precision and recall, classes, copies of training images. The best epoch is the newest whose distance on
+`task=generation`, with `model=dcgan` or `mlp_gan`. Neither loss shows whether the images are good, so `GanMonitor` looks at samples after
+each epoch, and `judge` measures them in several ways: the kernel distance to real images, compared with that of other real images and of
+generators that learned nothing; precision and recall; classes; copies of training images. The best epoch is the newest whose distance on
 validation is not above the lowest by more than chance.
 """
 
@@ -39,19 +39,19 @@ WALKS, STEPS = 4, 10
 
 
 def load_arguments(options: Mapping[str, Any]) -> dict[str, Any]:
-    """What `load_data` is told: that one class is enough."""
+    """The arguments for `load_data`: one class is enough."""
     return {"fewest_classes": 1}
 
 
 def check(model: keras.Model, data: Data) -> str:
-    """Raises InputError unless the model has a generator of such images, and there are enough; returns "float32"."""
+    """Raises InputError unless the model has a generator of such images, and there are enough images; returns "float32"."""
     check_count(data)
     check_generator(model, data)
     return "float32"
 
 
 def compile_arguments(config: Config) -> dict[str, Any]:
-    """None: the model has its own losses, which know no weights of images; raises InputError where the settings give some."""
+    """None: the model has its own losses, which use no weights of images; raises InputError if the settings give some."""
     for setting in ("class_weight", "sample_weights"):
         if getattr(config, setting):
             raise InputError("task=generation does not use weights of images: omit {setting}.", setting=setting)
@@ -59,18 +59,18 @@ def compile_arguments(config: Config) -> dict[str, Any]:
 
 
 def watch(data: Data, file: Path) -> keras.callbacks.Callback:
-    """`GanMonitor`, which writes its pictures beside `file`."""
+    """`GanMonitor`, which writes its pictures next to `file`."""
     return GanMonitor(data, file=file.with_name(GRIDS))
 
 
 def judge(model: keras.Model, data: Data, images: Images, question: Question) -> Judged:
-    """Judges 2,000 samples (no more than there are real images) beside real images.
+    """Compares 2,000 samples (no more than there are real images) with real images.
 
     Args:
         model: A model with a generator.
-        data: That the images are of; half of its validation images taught the judge.
-        images: The real images to compare with; of validation the other half.
-        question: What is asked.
+        data: The data that the images belong to; the judge was trained on half of its validation images.
+        images: The real images to compare with; from validation, the other half.
+        question: What the evaluation asks.
     """
     reference, at = make_reference(data, images, MOST, question.is_validation)
     conditional, count = takes_labels(model), reference.count
@@ -104,7 +104,7 @@ def judge(model: keras.Model, data: Data, images: Images, question: Question) ->
 
 
 def read_grids(folder: Path | None) -> np.ndarray | None:
-    """What the training left of each epoch, `uint8 [epochs, 16, height, width, channels]`; None where it is missing or damaged."""
+    """The images that the training kept for each epoch, `uint8 [epochs, 16, height, width, channels]`; None if they are missing or damaged."""
     if folder is None:
         return None
     try:
@@ -115,11 +115,11 @@ def read_grids(folder: Path | None) -> np.ndarray | None:
 
 
 def draw_walk(run: Run, model: keras.Model, data: Data) -> tuple[Figure, pd.DataFrame]:
-    """Draws walks from one noise to another: where images change in steps and not by leaps, the network has not learned them by heart."""
+    """Draws walks from one noise to another: if images change gradually and not in leaps, the network has not memorised its training images."""
     draw = np.random.default_rng(2)
     ends = draw.normal(size=(WALKS, 2, find_noise_size(model))).astype(np.float32)
     share = np.linspace(0, 1, STEPS, dtype=np.float32)[None, :, None]
-    noise = ends[:, :1] * np.cos(share * np.pi / 2) + ends[:, 1:] * np.sin(share * np.pi / 2)  # its length stays usual
+    noise = ends[:, :1] * np.cos(share * np.pi / 2) + ends[:, 1:] * np.sin(share * np.pi / 2)  # keeps its usual length
     labels = np.repeat(np.arange(WALKS, dtype=np.int32) % data.num_classes, STEPS) if takes_labels(model) else None
     images = generate_images(model, WALKS * STEPS, noise=noise.reshape(WALKS * STEPS, -1), labels=labels)
     change = np.sqrt(np.square(np.diff(images.reshape(WALKS, STEPS, -1).astype(np.float32), axis=1)).mean(axis=2))
@@ -138,7 +138,7 @@ def draw_walk(run: Run, model: keras.Model, data: Data) -> tuple[Figure, pd.Data
 
 
 def draw_neighbours(run: Run, model: keras.Model, data: Data) -> tuple[Figure, pd.DataFrame]:
-    """Draws samples beside the training image that each is nearest to, where shifts are forgiven."""
+    """Draws samples next to the training image that each is nearest to, allowing for shifts."""
     count = 12
     labels = draw_labels(data.images("train").labels, count) if takes_labels(model) else None
     samples, train = generate_images(model, count, labels=labels), data.sample("train", MOST_TRAIN)
@@ -154,12 +154,12 @@ def generate(run: Run, model: keras.Model, count: int = 64, seed: int = 0, label
     Args:
         run: The run.
         model: Its model.
-        count: How many, 1 to 100,000.
-        seed: Of the noise.
-        label: The class that is asked for, where the model knows classes; all in turn unless given.
+        count: Number of images, 1 to 100,000.
+        seed: Seed of the noise.
+        label: The class that is asked for, if the model uses classes; all classes in turn unless given.
 
     Raises:
-        InputError: A class that there is not, or of a model that knows none; a count out of range.
+        InputError: The class does not exist, or the model uses no classes; the count is out of range.
     """
     if not 1 <= count <= 100_000:
         raise InputError("--count {count}: 1 to 100000 images.", count=count)

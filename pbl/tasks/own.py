@@ -1,8 +1,8 @@
-"""A model that brings its own loss or training step, and no agreed score: an autoencoder, a GAN, a contrastive encoder.
+"""A model with its own loss or training step, and no agreed score: an autoencoder, a GAN, a contrastive encoder.
 
-The builder returns a subclass of `keras.Model` with its own `compute_loss` or `train_step`, and where it is to be validated
+The builder returns a subclass of `keras.Model` with its own `compute_loss` or `train_step`, and if it is to be validated
 `test_step`. It is compiled here with the settings' optimizer, or by the builder (a GAN with two optimizers). The training
-resumes exactly, is reported, logged and measured; `evaluate` gives the model's Keras metrics.
+resumes exactly, is reported, logged and measured; `evaluate` returns the model's Keras metrics.
 """
 
 from pathlib import Path
@@ -19,7 +19,7 @@ from pbl.tasks.task import Judged, Question, Task
 
 
 def check(model: keras.Model, data: Data) -> str:
-    """Raises InputError unless the model has something to learn and its weights can be kept; before an hour is spent on it."""
+    """Raises InputError unless the model has something to learn and its weights can be kept; this is checked before an hour is spent on it."""
     overrides = {name for name in ("train_step", "compute_loss") if is_overridden(model, name)}
     if not overrides and not model.compiled and not model.losses:
         raise InputError(
@@ -48,17 +48,17 @@ def compile_arguments(config: Config) -> dict[str, Any]:
 
 
 def watch(data: Data, file: Path) -> None:
-    """Nothing is measured that no task agrees on."""
+    """None: tasks of this kind have no common quantity to measure."""
 
 
 def judge(model: keras.Model, data: Data, images: Images, question: Question) -> Judged:
-    """Computes the model's Keras metrics: what `model.evaluate` gives, the loss among them.
+    """Computes the model's Keras metrics: the result of `model.evaluate`, including the loss.
 
     Args:
-        model: The model; compiled here where it is not.
-        data: That the images are of.
+        model: The model; compiled here if it is not.
+        data: The data that the images belong to.
         images: The images.
-        question: What is asked; only what says which model is the best is used.
+        question: What the evaluation asks; only `best` is used.
     """
     if not model.compiled:
         model.compile()

@@ -1,7 +1,7 @@
-"""Segmentation: a class for each pixel, by softmax probabilities; scored per image or patient, never per pixel alone.
+"""Segmentation: a class for each pixel, by softmax probabilities; scored per image or patient, never only per pixel.
 
-`task=segmentation` with `model=unet`, or your own network that gives `[batch, height, width, classes]`. The data have a mask for each
-image (`pbl.data.mask_files`). With two classes the threshold is chosen on validation, and judged beside .5.
+`task=segmentation` with `model=unet`, or your own network that returns `[batch, height, width, classes]`. The data have a mask for each
+image (`pbl.data.mask_files`). With two classes the threshold is chosen on validation, and compared with .5.
 """
 
 from collections.abc import Iterator, Mapping
@@ -37,7 +37,7 @@ OPTIONS = {"loss": "cross_entropy", "class_weights": (), "false_images": None}
 
 
 def load_arguments(options: Mapping[str, Any]) -> dict[str, Any]:
-    """What `load_data` is told: that each image has a mask. Raises InputError where an option has no possible value."""
+    """The arguments for `load_data`: each image has a mask. Raises InputError if an option has an impossible value."""
     if options["loss"] not in KINDS:
         raise InputError("task_options.loss={loss}. Valid: {valid}.", loss=options["loss"], valid=", ".join(KINDS))
     weights = options["class_weights"]
@@ -65,7 +65,7 @@ def load_arguments(options: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def check(model: keras.Model, data: Data) -> str:
-    """Raises InputError unless the model gives probabilities of each class for each pixel; returns their dtype."""
+    """Raises InputError unless the model returns probabilities of each class for each pixel; returns their dtype."""
     pixels = data.images("val").view[:2]
     outputs = model(pixels, training=False) if is_overridden(model, "call") else None
     shape = (*pixels.shape[:3], data.num_classes)
@@ -85,7 +85,7 @@ def check(model: keras.Model, data: Data) -> str:
 
 
 def compile_arguments(config: Config) -> dict[str, Any]:
-    """The loss by the task's options, and Dice; raises InputError for settings that mean nothing of masks."""
+    """The loss by the task's options, and Dice; raises InputError for settings that have no meaning for masks."""
     if config.label_smoothing or config.loss != Config.model_fields["loss"].default:
         raise InputError(
             "task=segmentation: loss and label_smoothing are for classes. Valid: task_options.loss={valid}.",
@@ -101,18 +101,18 @@ def compile_arguments(config: Config) -> dict[str, Any]:
 
 
 def watch(data: Data, file: Path) -> keras.callbacks.Callback:
-    """`MaskMonitor`, whose numbers stand in the history."""
+    """`MaskMonitor`, whose numbers are in the history."""
     return MaskMonitor(data)
 
 
 def judge(model: keras.Model, data: Data, images: Images, question: Question) -> Judged:
-    """Judges masks by the likeliest class, and with two classes by the threshold that validation chose.
+    """Evaluates masks by the most probable class, and with two classes by the threshold that was chosen on validation.
 
     Args:
         model: The model.
-        data: That the images are of.
+        data: The data that the images belong to.
         images: The images.
-        question: What is asked; `options` are the task's.
+        question: What the evaluation asks; `options` are those of the task.
     """
     truth, names = images.masks, data.class_names
     measured = measure_masks(model, data, images, question.findings, question.is_validation, question.groups)
@@ -149,7 +149,7 @@ def _judge_threshold(
     groups: list[str] | None,
     question: Question,
 ) -> dict[str, Any] | None:
-    """The threshold that validation chose, and what it gives here; None with more classes, or where validation says nothing."""
+    """The threshold that was chosen on validation, and its result here; None with more classes, or if validation has none."""
     if table is None:
         return None
     most_false = question.options.get("false_images")
@@ -162,14 +162,14 @@ def _judge_threshold(
 
 
 def _read_threshold(folder: Path | None) -> float | None:
-    """What `metrics_val.json` says."""
+    """The threshold in `metrics_val.json`."""
     found = read_validation(folder).get("threshold")
     value = found.get("value") if isinstance(found, dict) else None
     return float(value) if isinstance(value, (int, float)) and 0 < value <= 1 else None
 
 
 def _list_values(units: Units, images: Images, groups: list[str] | None) -> dict[str, np.ndarray]:
-    """A value for each image that has a class, or for each group, whose mean is the headline: what `compare` reads."""
+    """A value for each image that has a class, or for each group, whose mean is the headline: `compare` reads it."""
     names, hashes = name_units(images, groups)
     return {
         "names": names[units.kept],
@@ -180,8 +180,8 @@ def _list_values(units: Units, images: Images, groups: list[str] | None) -> dict
 
 
 def _choose_masks(model: keras.Model, pixels: np.ndarray, run: Run) -> Iterator[tuple[slice, np.ndarray]]:
-    """Yields places of some images after others, and their masks: by the threshold that validation chose, else by the likeliest class."""
-    value = _read_threshold(run.path)  # of two classes alone there is one
+    """Yields the places of images, a few at a time, and their masks: by the threshold that was chosen on validation, else by the most probable class."""
+    value = _read_threshold(run.path)  # it exists only with two classes
     for place, probabilities in predict_masks(model, pixels):
         masks = probabilities.argmax(axis=-1) if value is None else probabilities[..., 1].astype(np.float64) >= value
         yield place, masks.astype(np.uint8)
@@ -191,7 +191,7 @@ def predict(model: keras.Model, pixels: np.ndarray, run: Run) -> pd.DataFrame:
     """Measures the predicted masks, in the size that the network sees.
 
     Returns:
-        Of each class but the background `<class>: pixels`, `<class>: share` (of the image's pixels, 0 to 1) and `<class>: regions`.
+        For each class except the background `<class>: pixels`, `<class>: share` (of the image's pixels, 0 to 1) and `<class>: regions`.
     """
     names, rows = run.split["class_names"], []
     for of_image in mask(model, pixels, run):

@@ -1,4 +1,4 @@
-"""What a task is: what a run learns, as a table of plain functions."""
+"""What a task is: the definition of what a run learns, as a table of plain functions."""
 
 import hashlib
 from collections.abc import Callable, Collection, Iterable, Mapping
@@ -22,17 +22,17 @@ class Question(NamedTuple):
     Attributes:
         run: The run's name, for titles.
         split: "val", "test", or "all" for another data set's images.
-        positive_class: With two classes, the one whose precision, recall and F1 stand first; the second unless given.
-        aim: With two classes, what the decision threshold is chosen for.
-        is_validation: Whether the images are the run's own validation images, by which thresholds are chosen.
-        validation: Else what an earlier evaluation left of those: labels and probabilities; of anomaly detection scores and which
-            are normal. None where they are not known.
-        all_figures: Whether all figures are drawn, or the first alone.
-        best: The task's `best`, as the settings have it.
-        options: The task's options, as the settings have them.
-        findings: What the data doctor found before the training, as `data_check.json` has it.
-        groups: A word for each image, of the group that it is in; None where there are none.
-        folder: The run's, in which what `watch` gave may have left something; None where there is none.
+        positive_class: With two classes, the one whose precision, recall and F1 are shown first; the second unless given.
+        aim: With two classes, the purpose for which the decision threshold is chosen.
+        is_validation: Whether the images are the run's own validation images, on which thresholds are chosen.
+        validation: Otherwise, what an earlier evaluation kept of these: labels and probabilities; for anomaly detection scores and which
+            are normal. None if they are not known.
+        all_figures: Whether all figures are drawn, or only the first.
+        best: The task's `best`, from the settings.
+        options: The task's options, from the settings.
+        findings: What the data doctor found before the training, in the form of `data_check.json`.
+        groups: The word of each image's group; None if there are no groups.
+        folder: The run's folder, in which the result of `watch` may have left something; None if there is none.
     """
 
     run: str
@@ -50,7 +50,7 @@ class Question(NamedTuple):
 
 
 def read_validation(folder: Path | None) -> dict[str, Any]:
-    """What `metrics_val.json` of a run's folder says; {} where there is no folder, or the file is missing or damaged."""
+    """The content of `metrics_val.json` in a run's folder; {} if there is no folder, or the file is missing or damaged."""
     if folder is None:
         return {}
     try:
@@ -60,11 +60,11 @@ def read_validation(folder: Path | None) -> dict[str, Any]:
 
 
 def name_units(images: Any, groups: list[str] | None) -> tuple[np.ndarray, np.ndarray]:
-    """Names and hashes of images, or of groups in the order of their words: `str [n]` each. A group's hash is of its images', in whatever order.
+    """Names and hashes of images, or of groups in the order of their words: `str [n]` each. A group's hash is made from its images' hashes, whatever their order.
 
     Args:
         images: The images.
-        groups: A word for each image, or None.
+        groups: The word of each image's group, or None.
     """
     if groups is None:
         return np.array(images.names), np.array(images.hashes)
@@ -76,15 +76,14 @@ def name_units(images: Any, groups: list[str] | None) -> tuple[np.ndarray, np.nd
 
 
 class Judged(NamedTuple):
-    """What an evaluation found.
+    """The result of an evaluation.
 
     Attributes:
-        metrics: What `metrics_<split>.json` holds, in JSON. Of a task other than classification `headline` names the one of
-            `metrics["metrics"]` that is shown first, and `better` says whether "higher" or "lower" is better.
-        arrays: What `predictions_<split>.npz` holds beside names, hashes and class names, a row for each image; names and hashes too
-            where only some of the images were judged. With `values`,
-            `float [n]` whose mean is the headline, and `truth`, `int` or `bool [n]`, runs of a task other than classification can be
-            compared.
+        metrics: The content of `metrics_<split>.json`, for JSON. For a task other than classification, `headline` names the one of
+            `metrics["metrics"]` that is shown first, and `better` is "higher" or "lower".
+        arrays: What `predictions_<split>.npz` contains in addition to names, hashes and class names, one row for each image; names and hashes
+            too if only some of the images were evaluated. With `values`, `float [n]`, whose mean is the headline, and `truth`, `int` or
+            `bool [n]`, runs of a task other than classification can be compared.
         figures: Name and figure.
     """
 
@@ -93,35 +92,35 @@ class Judged(NamedTuple):
     figures: Iterable[tuple[str, Figure]] = ()
 
 
-# What draws a picture of `inspect`: `(run, model, data)` to the figure and its numbers.
+# A function that draws a picture of `inspect`: `(run, model, data)` to the figure and its numbers.
 Drawing = Callable[[Any, keras.Model, Any], tuple[Figure, pd.DataFrame]]
 
 
 class Task(NamedTuple):
-    """What a run learns.
+    """The definition of what a run learns.
 
-    A task of your own is entered in an experiment file: `TASKS["mine"] = Task(...)`, and `task="mine"` in the settings.
+    Enter your own task in an experiment file: `TASKS["mine"] = Task(...)`, and `task="mine"` in the settings.
 
     Attributes:
-        check: `(model, data)`: raises InputError where the model's output does not fit; returns its dtype.
+        check: `(model, data)`: raises InputError if the model's output does not fit; returns its dtype.
         compile: `(config)`: loss and metrics, as keyword arguments of `keras.Model.compile`; {}: the model has its own.
-        watch: `(data, file)`: the callback that measures the training, which writes what it measured to `file`; or None. Where
-            it has `save()`, that is called when the training is stopped; where it has `seconds`, the run notes them.
-        judge: `(model, data, images, question)`: judges a model on images of the data; a `Judged`. The model comes with the
-            weights of its best epoch, and compiled only where its builder does so.
-        best: The logged quantity by which the best epoch is chosen, and "min" or "max": Keras's `monitor` and `mode`; or what gives them,
-            `(options)`.
+        watch: `(data, file)`: the callback that measures the training, which writes its measurements to `file`; or None. If
+            it has `save()`, that is called when the training is stopped; if it has `seconds`, the run records them.
+        judge: `(model, data, images, question)`: evaluates a model on images of the data; returns a `Judged`. The model comes with the
+            weights of its best epoch, and is compiled only if its builder does so.
+        best: The logged quantity by which the best epoch is chosen, and "min" or "max": Keras's `monitor` and `mode`; or a function that
+            returns them, `(options)`.
         options: The `task_options` that it takes, with their defaults.
-        loads: `(options)`: what `load_data` is told beside the settings, as keyword arguments. It raises InputError where an option
-            has a value that it cannot have.
-        predict: `(model, pixels, run)`: a table of one row an image, for images of nobody knows what; or of one row a box, where `image` is
-            the place of its image, and `left`, `top`, `right`, `bottom` are in pixels that the network sees. Or None.
-        draw_maps: `(model, pixels, run)`: a figure for each image, of where something is in it; or None.
+        loads: `(options)`: further arguments for `load_data`, as keyword arguments. It raises InputError if an option has an impossible
+            value.
+        predict: `(model, pixels, run)`: a table with one row for each image, for images without labels; or with one row for each box, where `image`
+            is the place of its image, and `left`, `top`, `right`, `bottom` are in pixels that the network sees. Or None.
+        draw_maps: `(model, pixels, run)`: a figure for each image that shows where something is in it; or None.
         mask: `(model, pixels, run)`: for each image the class of each pixel, `uint8 [height, width]`; or None.
-        inspect: What `inspect` draws beside filters and feature maps: by the picture's name `(run, model, data)`, which gives the
-            figure and its numbers.
-        has_classes: Whether the model knows the classes, so that other images must be of the same ones.
-        mutes: Words of the data doctor's checks that mean nothing here.
+        inspect: What `inspect` draws in addition to filters and feature maps: for each picture's name a function `(run, model, data)` that returns
+            the figure and its numbers.
+        has_classes: Whether the model uses the classes, so that other images must have the same ones.
+        mutes: Names of the data doctor's checks that have no meaning here.
     """
 
     check: Callable[[keras.Model, Any], str]

@@ -1,4 +1,4 @@
-"""How a model is trained: `run.train` is the spine, the other files are what it stands on."""
+"""How a model is trained: `run.train` is the main function, the other files are its parts."""
 
 from pbl import offer
 

@@ -1,4 +1,4 @@
-"""From settings to a model that is ready for `fit`: built, started from other weights where asked, compiled."""
+"""From settings to a model that is ready for `fit`: built, started from other weights if asked for, compiled."""
 
 import inspect
 from collections.abc import Sequence
@@ -26,7 +26,7 @@ from pbl.training.performance import (
 )
 from pbl.training.transfer import check_fine_tuning, take_weights
 
-# What a classifier's epoch logs, `OverfittingMonitor`'s numbers among them.
+# The quantities that a classifier's epoch logs, including those of `OverfittingMonitor`.
 LOGGED = (
     "loss accuracy val_loss val_accuracy probe_loss probe_accuracy val_probe_loss val_probe_accuracy gap gap_low gap_high"
     " images_per_second data_share device_memory gpu_busy"
@@ -40,8 +40,8 @@ def build_and_compile(
 
     Args:
         config: The settings.
-        data: The data that it is for.
-        callbacks: Those of the `fit`.
+        data: The data to train on.
+        callbacks: The callbacks of the `fit`.
 
     Returns:
         The model, and the dtype policy that it was built with.
@@ -68,7 +68,7 @@ def build_and_compile(
             if model.compiled:
                 told = "fine_tune_epochs: {model} is compiled by its builder, and would lose its loss. Set fine_tune_epochs=0."
                 raise InputError(told, model=model.name)
-        if model.compiled:  # by its builder, as a GAN with two optimizers is
+        if model.compiled:  # compiled by its builder, as a GAN with two optimizers is
             print(
                 say("{model} is compiled by its builder: the settings of the optimizer do nothing.", model=model.name)
             )
@@ -78,7 +78,7 @@ def build_and_compile(
 
 
 def build(config: Config, data: Data, task: Task) -> tuple[keras.Model, str]:
-    """Builds the model, and returns it with the dtype policy with which it was built."""
+    """Builds the model, and returns it with the dtype policy that it was built with."""
 
     def build_in(policy: str) -> keras.Model:
         keras.utils.set_random_seed(config.seed)
@@ -95,7 +95,7 @@ def build(config: Config, data: Data, task: Task) -> tuple[keras.Model, str]:
     arguments = task.compile(config)
     if isinstance(arguments.get("loss"), MaskLoss):
         arguments["loss"].check(data.num_classes)
-    has_own_loss = not arguments  # its step may not know of a loss scale: float32 unless told otherwise
+    has_own_loss = not arguments  # its step may not use a loss scale: float32 unless set otherwise
     if has_own_loss and config.label_smoothing:
         raise InputError(
             "label_smoothing={value} would change nothing: with task={task} the model has its own loss. Omit it.",
@@ -149,7 +149,7 @@ def compile_model(
 
 
 def check_schedule(config: Config, callbacks: Sequence[keras.callbacks.Callback]) -> None:
-    """Raises InputError where a callback and the schedule both set the learning rate."""
+    """Raises InputError if a callback and the schedule both set the learning rate."""
     if config.learning_rate_schedule == "constant" and not config.warmup_epochs:
         return
     for callback in callbacks:
@@ -161,9 +161,9 @@ def check_schedule(config: Config, callbacks: Sequence[keras.callbacks.Callback]
 
 
 def check_callbacks(config: Config, model: keras.Model, callbacks: Sequence[keras.callbacks.Callback]) -> None:
-    """Raises InputError where a callback of Keras's could not do what it is for; Keras itself warns after an epoch, or fails."""
+    """Raises InputError if a callback of Keras could not do its work; Keras itself only warns after an epoch, or fails."""
     steps = ("train_step", "test_step", "compute_metrics", "get_metrics_result")
-    # A step or a callback of one's own may log more; what is not there then shows after the first epoch.
+    # The user's own step or callback may log more; a missing quantity then shows after the first epoch.
     is_known = config.is_classifier and not model.compiled and not any(is_overridden(model, name) for name in steps)
     is_known = is_known and all(map(_is_of_keras, callbacks))
     for callback in filter(_is_of_keras, callbacks):
@@ -189,7 +189,7 @@ def _is_of_keras(callback: keras.callbacks.Callback) -> bool:
 
 
 def settle_names(config: Config) -> Config:
-    """Returns the settings with names of model, data set and callbacks as their tables write them, so that runs of one model are called alike."""
+    """Returns the settings with names of model, data set and callbacks as their tables write them, so that runs of one model have the same name."""
     return config.replace(
         model=find_name(config.model, models.MODELS) or config.model,
         dataset=find_name(config.dataset, DATASETS) or config.dataset,
@@ -198,7 +198,7 @@ def settle_names(config: Config) -> Config:
 
 
 def builder_options(config: Config) -> dict[str, Any]:
-    """The options that the model's builder takes, and what they are."""
+    """The options of the model's builder, with their values."""
     defaults = models.options_of(models.find_builder(config.model))
     plain = {name: value for name, value in defaults.items() if isinstance(value, (bool, int, float, str))}
     return {**plain, **config.model_options}
@@ -209,10 +209,10 @@ def build_callback(name: str, best: tuple[str, str] = ("val_loss", "min")) -> ke
 
     Args:
         name: Its name.
-        best: What the task goes by: it is given to a function that takes `monitor` and `mode`, as early stopping does.
+        best: Quantity and direction that the task is judged by: they are passed to a function that takes `monitor` and `mode`, as early stopping does.
 
     Raises:
-        InputError: There is none of this name, or it gives something else.
+        InputError: There is none of this name, or it returns something else.
     """
     known = find_name(name, CALLBACKS)
     if known is None:

@@ -1,9 +1,9 @@
-"""Callbacks: what happens at the end of an epoch. All are plain `keras.callbacks.Callback`, usable in any `fit`.
+"""Callbacks: what happens at the end of an epoch. All are ordinary `keras.callbacks.Callback`s, usable in any `fit`.
 
-A callback of your own is a function without arguments (or a class) that gives one, entered by
-`CALLBACKS["mine"] = Mine` and named in the configuration: `callbacks=["mine"]`. A function that takes `monitor` and `mode`
-gets what the run's task is judged by, such as "val_loss" and "min". What it has to remember where a training
-is cut off and goes on, `pbl.training.checkpoint` keeps.
+Your own callback is a function without arguments (or a class) that returns one. Enter it with
+`CALLBACKS["mine"] = Mine` and name it in the configuration: `callbacks=["mine"]`. A function that takes `monitor` and `mode`
+receives the quantity that the run's task is judged by, such as "val_loss" and "min". `pbl.training.checkpoint` keeps what a callback has to
+remember when a training is interrupted and resumed.
 """
 
 import sys
@@ -22,8 +22,8 @@ from pbl.models.keras_private import find_averages
 from pbl.models.saving import is_unsealed, mend_weights, save_model
 from pbl.storage.writing import Growing, append_line, is_there, replacing
 
-REST = 40  # times as long as saving took, before the best model is saved again
-FIRST_REST = 10.0  # seconds, before it is saved for the first time
+REST = 40  # the best model is saved again after at least so many times as long as saving took
+FIRST_REST = 10.0  # seconds before it is saved for the first time
 
 
 def early_stopping(monitor: str = "val_loss", mode: str = "min") -> keras.callbacks.Callback:
@@ -43,33 +43,33 @@ CALLBACKS: dict[str, Callable[..., keras.callbacks.Callback]] = {
 
 
 class BestModel(keras.callbacks.Callback):
-    """Keeps the best model, that with the lowest validation loss, as `best.keras` and `best.weights.h5`.
+    """Keeps the best model, the one with the lowest validation loss, as `best.keras` and `best.weights.h5`.
 
-    Where `<monitor>_error` is logged too, a standard error, as of the distance of a few hundred samples, chance would choose among epochs
-    that are as good: the newest is the best that is not worse than the lowest by more than two standard errors of their difference.
+    If a standard error is logged too, as `<monitor>_error` (for example for the distance of a few hundred samples), chance would decide between
+    epochs that are equally good: then the newest epoch is the best that is not worse than the lowest by more than two standard errors of their difference.
 
-    Unlike `ModelCheckpoint` it never leaves a half-written file. In the first ten seconds, and where saving would take more
-    than a fortieth of the time, as for small models that learn fast, the best model waits in memory for the next moment, at
-    the latest for the end.
+    Unlike `ModelCheckpoint` it never leaves a half-written file. In the first ten seconds, and if saving would take more
+    than a fortieth of the time, as for small models that learn fast, the best model waits in memory until it may be saved, at
+    the latest until the end.
 
     Args:
         folder: Where to save.
-        monitor: The logged quantity that says which model is the best; None: the newest one is.
-        mode: "min" where a lower one is better, "max" where a higher one is.
+        monitor: The logged quantity that decides which model is the best; None: the newest one is.
+        mode: "min" if lower is better, "max" if higher is better.
 
     Attributes:
         best_epoch: The epoch of the best model, from 1; None before the first.
-        lost_epoch: That of a best model which is no longer there where the training is resumed; else None.
+        lost_epoch: Epoch of a best model that no longer exists when the training is resumed; else None.
 
     Raises:
-        InputError: An epoch logs no such quantity.
+        InputError: An epoch does not log this quantity.
     """
 
     def __init__(self, folder: str | Path, monitor: str | None = "val_loss", mode: str = "min"):
         super().__init__()
         self.folder = Path(folder)
-        self.best_loss, self.best_epoch = np.inf, None  # the loss, or what stands for it, times -1 in mode "max"
-        self._lowest = (np.inf, 0.0)  # and its standard error
+        self.best_loss, self.best_epoch = np.inf, None  # the loss, or the monitored value; times -1 in mode "max"
+        self._lowest = (np.inf, 0.0)  # the lowest loss and its standard error
         self._monitor, self._sign = monitor, 1 if mode == "min" else -1
         self.lost_epoch: int | None = None
         self._waiting: list[np.ndarray] | None = None
@@ -84,7 +84,7 @@ class BestModel(keras.callbacks.Callback):
         lowest, error_of_lowest = self._lowest
         if loss < lowest:
             self._lowest = (loss, error)
-        # Never true for NaN.
+        # False for NaN.
         if loss < self.best_loss or loss <= lowest + 2 * np.hypot(error, error_of_lowest):
             self.best_loss, self.best_epoch = loss, epoch + 1
             if time.perf_counter() >= self._next_save:
@@ -109,7 +109,7 @@ class BestModel(keras.callbacks.Callback):
         self.flush()
 
     def flush(self) -> None:
-        """Writes the best model, where it waits in memory."""
+        """Writes the best model if it waits in memory."""
         if self._waiting is None:
             return
         self._swap()
@@ -120,7 +120,7 @@ class BestModel(keras.callbacks.Callback):
         self._waiting = None
 
     def _swap(self) -> None:
-        """Changes the model's variables for those that wait: one by one, so that they are never there three times."""
+        """Exchanges the model's variables with those that wait: one by one, so that there are never three copies of all."""
         for place, variable in enumerate(self._variables()):
             value = variable.numpy()
             variable.assign(self._waiting[place])
@@ -136,20 +136,20 @@ class BestModel(keras.callbacks.Callback):
         self._next_save = time.perf_counter() + REST * (time.perf_counter() - start)
 
     def get_state(self) -> dict:
-        self.flush()  # else the state would hold the model twice
+        self.flush()  # otherwise the state would contain the model twice
         return {"best_loss": self.best_loss, "best_epoch": self.best_epoch, "lowest": self._lowest}
 
     def set_state(self, state: dict) -> None:
         self.best_loss, self.best_epoch = state["best_loss"], state["best_epoch"]
         self._lowest = tuple(state.get("lowest", (self.best_loss, np.nan)))
-        self._waiting = state.get("waiting")  # of an earlier version
+        self._waiting = state.get("waiting")  # from an earlier version
         kept, expected = mend_weights(self.folder, "best", self.model, self.best_epoch or 0), self.best_epoch
         if kept is not None and kept["epoch"] >= (expected or 0):
-            # Written after the state by a process that was killed: then that is the best one so far. Its epoch comes again,
-            # and where the machine is the same it gives the same model.
+            # A process that was killed wrote this model after the state: it is the best one so far. Its epoch comes again,
+            # and on the same machine it gives the same model.
             self.best_loss, self.best_epoch, self._waiting = kept["val_loss"], kept["epoch"], None
         elif expected is not None and self._waiting is None and not is_unsealed(self.folder / "best.weights.h5"):
-            # Of a Drive, say, that kept one file and not the other: what comes is compared with what is there.
+            # For example, a Drive kept one file and not the other: coming epochs are compared with the model that is there.
             self.lost_epoch = expected
             self.best_loss, self.best_epoch = (kept["val_loss"], kept["epoch"]) if kept else (np.inf, None)
             self._lowest = (self.best_loss, np.nan)
@@ -159,11 +159,11 @@ class BestModel(keras.callbacks.Callback):
 
 
 class AveragesIn(keras.callbacks.Callback):
-    """With an optimizer's `use_ema`: what is validated, and seen by the callbacks at an epoch's end, are the averaged weights.
+    """With an optimizer's `use_ema`: validation, and the callbacks at the end of an epoch, see the averaged weights.
 
-    Keras's `SwapEMAWeights` gives the weights of the training back before an epoch's end, where the best model is kept: that
-    would be another model than was validated (keras-team/keras#18978). Here they come back when all have seen the averages, by
-    `AveragesOut`, and to the bit. So the end of `fit`, where Keras puts the averages into the model, finds them as it expects.
+    Keras's `SwapEMAWeights` puts the training weights back before the end of an epoch, where the best model is kept. So another
+    model would be kept than was validated (keras-team/keras#18978). Here `AveragesOut` puts them back, exactly, after all
+    callbacks have seen the averages. So the end of `fit`, where Keras puts the averages into the model, finds the weights that it expects.
     """
 
     def __init__(self):
@@ -180,17 +180,17 @@ class AveragesIn(keras.callbacks.Callback):
             variable.assign(average.value)
 
     def on_epoch_end(self, epoch: int, logs: dict | None = None) -> None:
-        self.on_test_begin()  # where there was no validation
+        self.on_test_begin()  # in case there was no validation
 
     def put_back(self) -> None:
-        """Gives the model the weights with which the training goes on."""
+        """Puts the weights back into the model with which the training continues."""
         for variable, value in self._trained:
             variable.assign(value)
         self._trained = []
 
 
 class AveragesOut(keras.callbacks.Callback):
-    """The other end of `AveragesIn`: it stands behind all that look at the model, and before what keeps the training's state."""
+    """The second part of `AveragesIn`: it comes after all callbacks that look at the model, and before the one that keeps the training's state."""
 
     def __init__(self, averages: AveragesIn):
         super().__init__()
@@ -203,14 +203,14 @@ class AveragesOut(keras.callbacks.Callback):
 class HistoryFile(keras.callbacks.Callback):
     """Appends what Keras logs to a CSV file after each epoch: epoch (from 1), losses, metrics, learning rate, seconds.
 
-    The seconds are those since the end of the epoch before: what was done between the two, as keeping the training's state,
-    counts too.
+    The seconds count from the end of the previous epoch: so they include what was done between the two, such as keeping the
+    training's state.
 
     Args:
         file: The CSV file.
 
     Attributes:
-        rows: One dictionary an epoch.
+        rows: One dictionary for each epoch.
     """
 
     def __init__(self, file: str | Path):
@@ -230,7 +230,7 @@ class HistoryFile(keras.callbacks.Callback):
     def on_epoch_end(self, epoch: int, logs: dict | None = None) -> None:
         rate = float(
             f"{float(keras.ops.convert_to_numpy(self.model.optimizer.learning_rate)):.6g}"
-        )  # 0.001, not float32's
+        )  # 0.001, not the digits of its float32
         now = time.perf_counter()
         row = {"epoch": epoch + 1, **logs, "learning_rate": rate, "seconds": round(now - self._start, 3)}
         self._start = now
@@ -246,7 +246,7 @@ class HistoryFile(keras.callbacks.Callback):
     def set_state(self, state: dict) -> None:
         self.rows, self._start = state["rows"], time.perf_counter() - state["seconds"]
         if self.rows:
-            self._write()  # rows that a killed process wrote after the state are cut off: their epochs come again
+            self._write()  # removes rows that a killed process wrote after the state: their epochs come again
 
     def _write(self) -> None:
         self._columns = list(dict.fromkeys(name for row in self.rows for name in row))

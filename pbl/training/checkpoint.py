@@ -1,16 +1,16 @@
-"""Exact resume: a training that was cut off goes on as if it had not been.
+"""Exact resume: an interrupted training continues as if it had not been interrupted.
 
-The state of a training is more than the weights: the optimizer, the states of all random generators, what every callback
-remembers, the metrics so far in the epoch, and the place in the data. Keras's `BackupAndRestore` keeps the first two and
-the epoch; after it early stopping has lost its patience and `ModelCheckpoint` its best value. `ExactResume` keeps all, in
-one file that is written under another name and then put in place; what only grows, as the history, stands in another one that
-is appended to. The state before it is kept too, until the next is written: so there are never more than two. A state is kept
-so often that it costs a twentieth of the time, and when the training pauses or ends.
+The state of a training is more than the weights: it includes the optimizer, the states of all random generators, what every
+callback remembers, the metrics so far in the epoch, and the place in the data. Keras's `BackupAndRestore` keeps the first two and
+the epoch; after it, early stopping has lost its patience and `ModelCheckpoint` its best value. `ExactResume` keeps everything, in
+one file that is written under another name and then renamed. What only grows, such as the history, is in a second file that
+is appended to. The previous state is kept until the next is written, so there are never more than two. States are kept
+so rarely that they cost at most a twentieth of the time, and when the training pauses or ends.
 
-What cannot be kept: the state of TensorFlow's own random operations (`tf.random.normal`); use `keras.random`. And what a
-callback did outside its memory: within an epoch that is gone on with, the callbacks are called for the steps that are done
-too, with the epoch's sums so far, before their states are put back; a file that one writes at every so many steps is written
-anew then.
+Two things cannot be kept. First, the state of TensorFlow's own random operations (`tf.random.normal`); use `keras.random`. Second, what a
+callback did outside its memory: if a training is resumed within an epoch, the callbacks are also called for the steps that are already
+done, with the epoch's sums so far, before their states are put back. A file that a callback writes every few steps is then written
+again.
 """
 
 import json
@@ -34,17 +34,17 @@ from pbl.storage.reading import UnreadableFile, read_array, read_array_header, r
 from pbl.storage.writing import Growing, discard, list_folder, replacing, sweep, try_again
 from pbl.training.journal import ENDING, Journal, delete_old_journals, read_journal
 
-REST = 20  # times as long as it took to keep a state, before the next is kept: it costs a twentieth of the time at the most
-FIRST_REST = 10.0  # seconds, before a state is kept for the first time, and at the least between two
+REST = 20  # the next state is kept after at least so many times as long as keeping one took: at most a twentieth of the time
+FIRST_REST = 10.0  # seconds before a state is kept for the first time, and at least between two states
 LOSS_SCALE = "loss scale"
 _KEYS = {"epoch", "step", "stopped", "label", "data", "variables", "callbacks", "random", "arrays"}
 
-# May stand behind ExactResume: they change nothing that it keeps.
+# These may come after ExactResume: they change nothing that it keeps.
 _HARMLESS = (keras.callbacks.History, keras.callbacks.ProgbarLogger, keras.callbacks.LambdaCallback)
 
 
 class Stream(Protocol):
-    """What `pbl.data.Data` has: training batches from any place on."""
+    """The part of `pbl.data.Data` that is needed: training batches from any place on."""
 
     steps_per_epoch: int
     fingerprint: str
@@ -55,10 +55,10 @@ class Stream(Protocol):
 
 
 class Paused(Exception):
-    """The training was asked to pause, or its minutes are over; its state is kept.
+    """The training was asked to pause, or its time is over; its state is kept.
 
     Attributes:
-        is_asked: Whether it was asked, by `ExactResume.pause`.
+        is_asked: Whether it was asked to pause, by `ExactResume.pause`.
     """
 
     def __init__(self, is_asked: bool):
@@ -67,41 +67,45 @@ class Paused(Exception):
 
 
 class ExactResume(keras.callbacks.Callback):
-    """Keeps the state of a `fit`, and goes on with it when the same `fit` is called again, in another process too.
+    """Keeps the state of a `fit`, and resumes it when the same `fit` is called again, also in another process.
 
-    ```python
-    keras.utils.set_random_seed(0)
-    model = ...
-    model.compile(...)
-    resume = pbl.ExactResume("runs/mine", data)
-    model.fit(data.train, validation_data=data.val, epochs=20, callbacks=[early_stopping, resume])
-    ```
+    It must be the last in the list, so that it keeps the results of the other callbacks. Their states are kept as well. For a
+    callback with the methods `get_state()` and `set_state(state)` it is what these return and take (numbers, text, arrays, and
+    lists and dictionaries of these). For any other callback it is its attributes of these kinds that have changed since the
+    training began and whose names do not begin with "_".
 
-    It stands last in the list, so that it keeps what the others have done. The others' states are kept as well: of a
-    callback with the methods `get_state()` and `set_state(state)` what they give and take (numbers, text, arrays, and lists
-    and dictionaries of these); of any other its attributes of such kinds that have changed since the training began and
-    whose names do not begin with "_".
-
-    Called again after the last epoch, `fit` does nothing but end, and says so; with more `epochs` it goes on.
+    If `fit` is called again after the last epoch, it ends at once and reports that; with more `epochs` it continues.
 
     Args:
         folder: The states are kept in `checkpoint/` below it; one folder for each training.
         data: The data whose `train` is fitted. Its order then follows the epoch, and the state is kept within an epoch too.
-            Without it (arrays, a pipeline of your own) the state is kept between epochs, and that an epoch's batches come
-            in the same order again is up to you.
-        minutes: At the latest after so many the state is kept, within an epoch too; before that at an epoch's end, where that
+            Without it (arrays, or your own pipeline) the state is kept only between epochs, and you must make sure that the batches of an
+            epoch come in the same order again.
+        minutes: The state is kept at the latest after so many minutes, within an epoch too; before that at the end of an epoch if it
             costs no more than a twentieth of the time. 0: at every step.
-        max_minutes: After so many minutes the state is kept and `Paused` raised.
+        max_minutes: After so many minutes the state is kept and `Paused` is raised.
 
     Attributes:
-        label: A word that is kept with the state. A `fit` goes on only with a state of the same word: where several follow
-            one another in one folder, give each its own.
+        label: A word that is kept with the state. A `fit` resumes only a state with the same word: if several follow
+            one another in one folder, give each its own label.
         data: As above; may be changed between two calls of `fit`.
-        is_asked: Whether `pause` was called since the last pause; before the training begins too, and between two of its parts.
+        is_asked: Whether `pause` was called since the last pause; also before the training begins, and between two of its parts.
 
     Raises:
-        InputError: The states in `folder` are of another model, optimizer, data or other callbacks; another callback stands
-            behind; a `CSVLogger` would begin its file anew.
+        InputError: The states in `folder` are of another model, other data or other callbacks, or of another optimizer; another
+            callback comes after this one; a `CSVLogger` would start its file again.
+
+    Example:
+        >>> import keras
+        >>> import pbl
+        >>> data = pbl.load_data("digits")
+        >>> keras.utils.set_random_seed(0)
+        >>> model = pbl.models.mlp(data.input_shape, data.num_classes, widths=[32])
+        >>> model.compile(optimizer="adam", loss="sparse_categorical_crossentropy", metrics=["accuracy"])
+        >>> resume = pbl.ExactResume("runs/by_hand", data)
+        >>> history = model.fit(data.train, validation_data=data.val, epochs=2, verbose=0, callbacks=[resume])
+        >>> len(history.history["loss"])
+        2
     """
 
     def __init__(
@@ -116,21 +120,21 @@ class ExactResume(keras.callbacks.Callback):
         self.folder, self.data, self.label = Path(folder) / "checkpoint", data, ""
         self._seconds, self.is_asked = 60 * minutes, False
         self._deadline = None if max_minutes is None else time.monotonic() + 60 * max_minutes
-        self._pending: dict[str, Any] | None = None  # what is still to be put back
+        self._pending: dict[str, Any] | None = None  # the state that must still be put back
         self._read: tuple[list[int], dict[str, Any] | None] | None = None
         self._skipping: tuple | None = None
         self._epochs_before: list[int] = []
 
     @property
     def newest(self) -> dict[str, Any] | None:
-        """The newest state that is whole: its `epoch` and `step`, at which it goes on, both from 0, and its `label`."""
+        """The newest complete state: its `epoch` and `step`, at which it resumes, both from 0, and its `label`."""
         numbers = _list_states(self.folder)
         if self._read is None or self._read[0] != numbers:
             self._read = numbers, _read_newest(self.folder)
         return self._read[1]
 
     def initial_epoch(self, epochs: int) -> int:
-        """The epoch at which the next `fit` of so many epochs begins, from 0."""
+        """The epoch at which the next `fit` with so many epochs begins, from 0."""
         return _initial_epoch(self._find(), epochs)
 
     def _find(self) -> dict[str, Any] | None:
@@ -138,7 +142,7 @@ class ExactResume(keras.callbacks.Callback):
         return state if state is not None and state["label"] == self.label else None
 
     def put_back(self, model: keras.Model) -> tuple[int, int]:
-        """Gives a compiled model the newest state, and returns its epoch and step."""
+        """Puts the newest state into a compiled model, and returns its epoch and step."""
         state = self._find()
         if state is None:
             return 0, 0
@@ -147,7 +151,7 @@ class ExactResume(keras.callbacks.Callback):
         return state["epoch"], state["step"]
 
     def pause(self) -> None:
-        """Asks that the state be kept at the next step, and `Paused` raised."""
+        """Asks to keep the state at the next step, and then to raise `Paused`."""
         self.is_asked = True
 
     def _stop(self) -> NoReturn:
@@ -165,13 +169,13 @@ class ExactResume(keras.callbacks.Callback):
         self._has_shrunk = False
         newest = self.newest
         self._last = (0, "") if newest is None else (newest["number"], newest["journal"][0])
-        self._pending, self._read = self._find(), None  # not held in memory while it trains
-        sweep(self.folder)  # what a process that was killed was writing
+        self._pending, self._read = self._find(), None  # so that it is not in memory during training
+        sweep(self.folder)  # removes what a killed process left unfinished
         if self._pending is None:
             return
         self._check_data(self._pending)
         self._restore()
-        # As keras.callbacks.BackupAndRestore does; `fit` reads it after this call.
+        # As in keras.callbacks.BackupAndRestore; `fit` reads it after this call.
         begin = _initial_epoch(self._pending, self.params["epochs"])
         set_initial_epoch(self.model, begin)
         if begin >= self.params["epochs"]:
@@ -186,9 +190,9 @@ class ExactResume(keras.callbacks.Callback):
 
     def on_epoch_begin(self, epoch: int, logs: dict | None = None) -> None:
         self._epoch = epoch
-        set_initial_epoch(self.model, None)  # else it would hold for the model's next `fit` too
+        set_initial_epoch(self.model, None)  # otherwise it would apply to the model's next `fit` too
         self._complete_history()
-        if self.is_asked:  # before the first step: what was kept before holds
+        if self.is_asked:  # before the first step: the state that was kept before is still valid
             self._stop()
         if self.data is not None:
             self.data.seek(epoch)
@@ -196,7 +200,7 @@ class ExactResume(keras.callbacks.Callback):
             self._skip(self._pending["step"])
 
     def on_train_batch_begin(self, batch: int, logs: dict | None = None) -> None:
-        # Not in `on_train_batch_end`: for that Keras would wait for the device at every step.
+        # Not in `on_train_batch_end`: then Keras would wait for the device at every step.
         if self._pending is not None:
             if batch == self._pending["step"]:
                 self._restore()
@@ -224,7 +228,7 @@ class ExactResume(keras.callbacks.Callback):
         self._complete_history()
 
     def _complete_history(self) -> None:
-        # Keras's own `History`, which stands last, has begun its list of epochs anew after this callback was called.
+        # Keras's own `History`, which is the last, has started its list of epochs again after this callback was called.
         if self._epochs_before:
             self.model.history.epoch[:0] = self._epochs_before
             self._epochs_before = []
@@ -264,14 +268,14 @@ class ExactResume(keras.callbacks.Callback):
         return [callback for callback in callbacks if callback is not self and not _is_stateless(callback)]
 
     def _skip(self, steps: int) -> None:
-        """Lets `fit` count the steps of this epoch that are done, without doing them; the others read the data from there."""
+        """Lets `fit` count the steps of this epoch that are done, without repeating them; the remaining steps read the data from there."""
         model, data = self.model, self.data
         batches = data.stream(self._epoch, steps)
         if is_validated(model):
-            model.test_on_batch(*next(iter(batches)))  # makes the metrics, whose sums so far are put back
+            model.test_on_batch(*next(iter(batches)))  # creates the metrics, so that their sums so far can be put back
         self._restore()
         counted = model.get_metrics_result()
-        train = getattr(model.train_function, "skips_before", model.train_function)  # not one that was broken off
+        train = getattr(model.train_function, "skips_before", model.train_function)  # not that of an interrupted `fit`
         rest = iter(
             model.distribute_strategy.experimental_distribute_dataset(batches.take(data.steps_per_epoch - steps))
         )
@@ -281,7 +285,7 @@ class ExactResume(keras.callbacks.Callback):
         def train_function(iterator: Iterator) -> dict[str, Any]:
             nonlocal done, own
             own = own or iterator
-            if iterator is not own:  # of another `fit`: this one was broken off
+            if iterator is not own:  # from another `fit`: this one was interrupted
                 self._stop_skipping()
                 return train(iterator)
             if done < steps:
@@ -302,7 +306,7 @@ class ExactResume(keras.callbacks.Callback):
         kinds = {
             "model": model.variables,  # with the random states of its layers
             "metrics": model.metrics_variables,
-            "random state": [find_seed_state()],  # of `keras.random` without a seed of its own
+            "random state": [find_seed_state()],  # of `keras.random` if no seed is given
         }
         for name, value in sorted(find_optimizers(model).items()):
             if not value.built and value is model.optimizer:
@@ -316,12 +320,12 @@ class ExactResume(keras.callbacks.Callback):
         return kinds
 
     def _keep(self, epoch: int, step: int, logs: dict | None = None) -> None:
-        """Writes the state before this step; `logs`: of the epoch that has just ended."""
+        """Writes the state before this step; `logs`: those of the epoch that has just ended."""
         begin = time.monotonic()
         self._kept_at = begin
-        # Looked at and written one after another: a copy of all would take as much memory once more.
+        # Checked and written one after another: a copy of all would need the same memory again.
         if not all(np.isfinite(weight.numpy()).all() for weight in self.model.trainable_weights):
-            return  # the last good state stays
+            return  # the last good state is kept
         states = sorted(_list_states(self.folder))
         number = max(states, default=0) + 1
         _make_folder(self.folder)
@@ -343,11 +347,11 @@ class ExactResume(keras.callbacks.Callback):
         }
         last, of_last = self._last
         for old in states:
-            if old != last:  # so there are never more than two, and one of them is whole
+            if old != last:  # so there are never more than two, and one of them is complete
                 discard(self.folder / f"{old}.npz")
         with replacing(self.folder / f"{number}.npz") as temporary, zipfile.ZipFile(temporary, "w") as archive:
             _write_bytes(archive, "state", [json.dumps(state).encode()])
-            # One array for all, which is written in a tenth of the time that hundreds take.
+            # One array for all: it is written in a tenth of the time that hundreds of arrays take.
             _write_bytes(archive, "data", map(_to_bytes, arrays), sum(map(_count_bytes, state["arrays"])))
         self._last = number, self._journal.file.name
         delete_old_journals(self.folder, {of_last, self._journal.file.name})
@@ -355,7 +359,7 @@ class ExactResume(keras.callbacks.Callback):
         self._next = now + min(max(REST * (now - begin), FIRST_REST), self._seconds)
 
     def _pack_callbacks(self, number: int, logs: dict | None, arrays: list) -> list:
-        """The callbacks' states; what grew in them is in the journal then, or in a new one where something has shrunk."""
+        """The callbacks' states. What grew in them goes to the journal, or to a new one if something has shrunk."""
         for _ in range(2):
             if self._journal is None:
                 self._journal = Journal(self.folder / f"{number}{ENDING}")
@@ -391,7 +395,7 @@ class ExactResume(keras.callbacks.Callback):
     def _state_of(self, callback: keras.callbacks.Callback, fresh: dict[str, tuple], logs: dict | None) -> Any:
         if hasattr(callback, "get_state"):
             return callback.get_state()
-        if isinstance(callback, keras.callbacks.History):  # which Keras puts last: it has not seen this epoch's end
+        if isinstance(callback, keras.callbacks.History):  # Keras puts it last: it has not seen the end of this epoch
             names = dict.fromkeys([*callback.history, *(logs or {})])
             seen = {
                 name: [*callback.history.get(name, []), *([logs[name]] if logs and name in logs else [])]
@@ -423,20 +427,20 @@ class ExactResume(keras.callbacks.Callback):
         model = self.model
         if (
             len(model.variables) < len(kept["model"]) and self.data is not None
-        ):  # a subclassed one: not built before it is called
+        ):  # a subclassed model: not built before it is called
             model(next(iter(self.data.stream(0, 0)))[0])
         optimizers = find_optimizers(model).values()
         if self.data is not None and not all(value.built or value is model.optimizer for value in optimizers):
-            # Optimizers of a training step of its own are built in its first step; all that this one changes is put back.
+            # The optimizers of a model's own training step are built in its first step; everything that this step changes is put back.
             model.train_on_batch(*next(iter(self.data.stream(0, 0))))
         kinds = self._variables()
         if not state["step"] or len(kinds["metrics"]) < len(kept["metrics"]):
             (
                 kinds.pop("metrics"),
                 kept.pop("metrics"),
-            )  # an epoch begins with new ones; within one `_skip` makes them before
+            )  # an epoch begins with new metrics; within an epoch `_skip` has made them before
         if LOSS_SCALE not in kept or LOSS_SCALE not in kinds:
-            kinds.pop(LOSS_SCALE, None), kept.pop(LOSS_SCALE, None)  # in another precision there is none
+            kinds.pop(LOSS_SCALE, None), kept.pop(LOSS_SCALE, None)  # another precision has no loss scale
         if set(kinds) != set(kept):
             raise InputError(
                 "{folder} contains the state of a training with {theirs}; this one has {ours}. Give another folder, or the same optimizer.",
@@ -476,7 +480,7 @@ class ExactResume(keras.callbacks.Callback):
                     epochs = values.pop("epoch", [])
                     self._epochs_before = (
                         [] if getattr(callback, "epoch", None) else epochs
-                    )  # not where they are there already
+                    )  # not if they are there already
                 for name, value in values.items():
                     setattr(callback, name, value)
         python, numpy = _unpack(state["random"], arrays)
@@ -485,7 +489,7 @@ class ExactResume(keras.callbacks.Callback):
 
 
 def _is_stateless(callback: keras.callbacks.Callback) -> bool:
-    """Whether it has nothing to remember, so that a training may go on with it or without: one that says so itself, and Keras's."""
+    """Whether a callback has nothing to remember, so that a training may resume with it or without: one that says so, and two of Keras's."""
     if getattr(callback, "remembers_nothing", False):
         return True
     is_keras = isinstance(callback, (keras.callbacks.ProgbarLogger, keras.callbacks.TensorBoard))
@@ -499,10 +503,10 @@ def _initial_epoch(state: dict[str, Any] | None, epochs: int) -> int:
 
 
 def _attributes(callback: keras.callbacks.Callback) -> dict[str, tuple | None]:
-    """What a callback's own attributes hold, packed with copies of the arrays; None for what cannot be packed."""
+    """A callback's own attributes, packed with copies of the arrays; None for those that cannot be packed."""
     packed = {}
     for name, value in vars(callback).items():
-        # Keras's `min_delta` changes its sign at the first epoch's end, whatever it was before.
+        # Keras's `min_delta` changes its sign at the end of the first epoch.
         if name.startswith("_") or name in ("params", "min_delta", "monitor_op"):
             continue
         arrays: list[np.ndarray] = []
@@ -523,9 +527,9 @@ def _same(one: tuple | None, other: tuple | None) -> bool:
 
 
 def _pack(value: Any, arrays: list[np.ndarray], add: Callable[[Growing], Any] | None = None) -> Any:
-    """Turns a value into what JSON holds; its arrays are appended to `arrays`, and stand there by their number.
+    """Turns a value into something that JSON can store; its arrays are appended to `arrays`, and replaced by their number.
 
-    `add` gives what stands for what grows; without it that is packed as a whole.
+    `add` returns the replacement for a growing value; without it the complete value is packed.
     """
     if isinstance(value, Growing):
         return _pack(value.items, arrays) if add is None or not len(value.items) else add(value)
@@ -545,7 +549,7 @@ def _pack(value: Any, arrays: list[np.ndarray], add: Callable[[Growing], Any] | 
 
 
 def _refer(variable: keras.Variable, arrays: list) -> dict[str, Any]:
-    """What stands for a variable, which is read only when it is written."""
+    """The replacement for a variable; the variable itself is read only when it is written."""
     arrays.append(variable)
     return {"array": len(arrays) - 1, "dtype": keras.backend.standardize_dtype(variable.dtype)}
 
@@ -565,7 +569,7 @@ def _count_bytes(described: tuple[str, tuple[int, ...]]) -> int:
 
 
 def _write_bytes(archive: zipfile.ZipFile, name: str, pieces: Iterable, size: int | None = None) -> None:
-    """Writes bytes as an array of NumPy's, of a size that must be given where there are several pieces."""
+    """Writes bytes as a NumPy array; its size must be given if there are several pieces."""
     size = len(pieces[0]) if size is None else size
     with archive.open(f"{name}.npy", "w", force_zip64=True) as stream:
         np.lib.format.write_array_header_1_0(stream, {"descr": "|u1", "fortran_order": False, "shape": (size,)})
@@ -596,17 +600,17 @@ def _list_states(folder: Path) -> list[int]:
 
 
 def _read_newest(folder: Path) -> dict[str, Any] | None:
-    """The newest state that is whole, with its `arrays`; None where there is none."""
+    """The newest complete state, with its `arrays`; None if there is none."""
     for number in sorted(_list_states(folder), reverse=True):
         file = folder / f"{number}.npz"
         try:
             state = read_file(file, _read_state, folder.parent, math.inf)
         except UnreadableFile as error:
-            if not error.is_damaged:  # an older state would train epochs a second time
+            if not error.is_damaged:  # with an older state, epochs would be trained a second time
                 raise
             print(say("{file} is damaged and not used: {error}", file=file, error=error.reason))
             continue
-        except FileNotFoundError:  # deleted meanwhile
+        except FileNotFoundError:  # deleted in the meantime
             continue
         try:
             journal, size = state["journal"]
@@ -624,7 +628,7 @@ def _read_newest(folder: Path) -> dict[str, Any] | None:
 
 
 def _read_state(stream: BinaryIO) -> dict[str, Any]:
-    """A state as it is in its file; each array is read into its own place, so that it is in memory once."""
+    """Reads a state from its file; each array is read into its own place, so that it is in memory only once."""
     with zipfile.ZipFile(stream) as archive:
         state_entry, data_entry = archive.getinfo("state.npy"), archive.getinfo("data.npy")
         if max(state_entry.file_size, data_entry.file_size) > stream.seek(0, os.SEEK_END):  # they are not compressed
@@ -638,7 +642,7 @@ def _read_state(stream: BinaryIO) -> dict[str, Any]:
             if size != sum(map(_count_bytes, state["arrays"])):
                 raise ValueError("its arrays are not of the size that it says")
             state["arrays"] = [_read_into(np.empty(shape, dtype), data) for dtype, shape in state["arrays"]]
-            data.read(1)  # at its end the archive looks at the checksum
+            data.read(1)  # at the end of the data the archive compares the checksum
     return state
 
 
@@ -653,7 +657,7 @@ def _read_into(array: np.ndarray, stream: IO[bytes]) -> np.ndarray:
 
 
 def _cut(data: np.ndarray, described: list) -> Iterator[np.ndarray]:
-    """The arrays that stand in `data`, `uint8 [n]`, one after another, each described by dtype and shape."""
+    """The arrays in `data`, `uint8 [n]`, one after another, each described by dtype and shape."""
     at = 0
     for dtype, shape in described:
         size = _count_bytes((dtype, shape))

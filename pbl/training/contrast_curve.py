@@ -1,4 +1,4 @@
-"""What an encoder that learned by contrast is worth, beside training from scratch: with 1%, 5%, 10% and all of the labels."""
+"""How useful an encoder is that learned by contrast, compared with training from scratch: with 1%, 5%, 10% and all of the labels."""
 
 from collections.abc import Callable
 from pathlib import Path
@@ -22,7 +22,7 @@ STEPS, BATCH, MOST_EPOCHS = (
     600,
     32,
     60,
-)  # of training from scratch; with few images the batches are smaller, so that there are as many steps
+)  # for training from scratch; with few images the batches are smaller, so that there are equally many steps
 ARMS = ("scratch", "augmented", "tuned")
 
 
@@ -31,17 +31,17 @@ def measure_arms(
 ) -> tuple[pd.DataFrame, Sentence, Path, Path | None]:
     """Trains the encoder, and classifiers of the same layers on few labels and on all; draws all arms in one figure.
 
-    Trained from scratch, from scratch with the same augmentation, and fine-tuned from the encoder (`initial_weights`), each for some 600
-    steps, however many images there are, and for as many epochs as the encoder at least. The encoder's probe, and those of the controls, are what its runs found.
+    Classifiers are trained from scratch, from scratch with the same augmentation, and fine-tuned from the encoder (`initial_weights`), each for about
+    600 steps, however many images there are, and at least for as many epochs as the encoder. The results of the encoder's probe, and of the controls' probes, come from its runs.
 
     Args:
-        config: Of the encoder.
-        seeds: How many of each.
+        config: Settings of the encoder.
+        seeds: Number of seeds for each.
         folder: Where runs are kept.
-        tell: What is done with a line of progress.
+        tell: Called with each line of progress.
 
     Returns:
-        A row a run; the answer; the table's file; and the picture's, None where a run failed.
+        One row for each run; the answer; the file of the table; and the file of the picture, None if a run failed.
 
     Raises:
         InputError: Classes are identities; the network learned with labels.
@@ -86,7 +86,7 @@ def _count(config: Config, seeds: int) -> range:
 
 
 def _make_classifier(config: Config, arm: str, share: float, seed: int, images: int, encoder: str) -> Config:
-    """The settings of a classifier of the encoder's layers, on a share of the labels."""
+    """The settings of a classifier with the encoder's layers, on a share of the labels."""
     options, labels = config.model_options, share * images
     batch = int(np.clip(labels * MOST_EPOCHS / STEPS, 4, BATCH))
     epochs = max(
@@ -96,12 +96,12 @@ def _make_classifier(config: Config, arm: str, share: float, seed: int, images: 
         task="classification", task_options={}, model=options.get("encoder", "resnet20"),
         model_options=options.get("encoder_options") or {}, seed=seed, train_fraction=share * config.train_fraction,
         batch_size=batch, epochs=epochs, augmentation=config.augmentation if arm != "scratch" else {}, learning_rate=1e-3,
-        initial_weights=encoder if arm == "tuned" else None, callbacks=[], data_check="report",  # few labels are meant
+        initial_weights=encoder if arm == "tuned" else None, callbacks=[], data_check="report",  # few labels are intended
     )  # fmt: skip
 
 
 def _join_arms(table: pd.DataFrame, others: pd.DataFrame, share: float, config: Config) -> dict[str, Any]:
-    """One number of labels: the accuracy of each arm over the seeds, and the encoder's differences from those that were trained."""
+    """For one number of labels: the accuracy of each arm over the seeds, and the differences between the encoder and the trained classifiers."""
     runs = [load_run(path) for path in table["run"][table["arm"] == "encoder"]]
     found = [run.read_json("metrics_val.json")["contrast"]["levels"] for run in runs]
     wanted = share * runs[0].split["images"]["train"]
@@ -126,13 +126,13 @@ def _join_arms(table: pd.DataFrame, others: pd.DataFrame, share: float, config: 
 
 
 def _read_probes(run: Any) -> np.ndarray:
-    """How often the encoder's probe was right on each validation image, `float [n, levels]`: the mean over the draws of the labels."""
+    """How often the encoder's probe was right on each validation image, `float [n, levels]`, 0 to 1: the mean over the draws of the labels."""
     with np.load(run.path / "predictions_val.npz", allow_pickle=False) as saved:
         return saved["probes"].astype(np.float64)
 
 
 def _compare(ours: np.ndarray, theirs: np.ndarray) -> tuple[float, float, float]:
-    """The difference on the same images and its 95% interval, over seeds and images; of one seed over the images."""
+    """The difference on the same images and its 95% interval, over seeds and images; with one seed over the images."""
     if len(ours) > 1:
         found = crossed_interval(summarise_seeds(ours), summarise_seeds(theirs))
         return found.difference, found.low, found.high

@@ -1,4 +1,4 @@
-"""What the data doctor says before a training: the fast checks every time, the slow ones once for the same images."""
+"""What the data doctor reports before a training: the fast checks every time, the slow ones once for the same images."""
 
 import contextlib
 from dataclasses import asdict
@@ -15,7 +15,7 @@ from pbl.runs import runs_on
 from pbl.storage.escapes import for_shell
 from pbl.tasks import find_task
 
-CHECKED = 1_000  # images of each split that the slow checks of the data look at before a training
+CHECKED = 1_000  # images of each split that the slow checks look at before a training
 MANY = 5_000  # training images; with more of them these checks take seconds
 
 NAMES_OF_SEVERITIES = {"stop": Sentence("stop"), "act": Sentence("act"), "note": Sentence("note")}
@@ -24,16 +24,16 @@ NAMES_OF_SEVERITIES = {"stop": Sentence("stop"), "act": Sentence("act"), "note":
 def check_data(
     data: Data, config: Config, folder: str | Path | None = None, images: int | None = None
 ) -> dict[str, Any]:
-    """Checks the splits that training sees, and prints what is more than a note.
+    """Checks the splits that training sees, and prints everything above a note.
 
     Args:
-        data: The data. With `images` they are cut down to so many of each split, and the slow checks are left out.
+        data: The data. With `images` they are cut down to that many of each split, and the slow checks are left out.
         config: The settings.
-        folder: Where runs are kept: an earlier one on the same images has the findings of the slow checks too.
+        folder: Where runs are kept: an earlier run on the same images already has the findings of the slow checks.
         images: As for `pbl.train`.
 
     Returns:
-        What `data_check.json` holds: the findings, and which slow checks were made.
+        The content of `data_check.json`: the findings, and which slow checks were made.
 
     Raises:
         InputError: A fault would make the result wrong, and `data_check` is "stop".
@@ -72,7 +72,7 @@ def _check_closely(data: Data, config: Config, folder: str | Path | None) -> lis
 
 
 def _tell(findings: list[dict[str, Any]]) -> list[dict[str, Any]]:
-    """Prints what is more than a note, in every run: what was found before the first is as true of the others."""
+    """Prints everything above a note, in every run: what was found before the first run is also true for the others."""
     for finding in findings:
         if finding["severity"] != "note":
             print(f"{say_sentence(NAMES_OF_SEVERITIES[finding['severity']])}: {say_sentence(_sentence_of(finding))}")
@@ -80,7 +80,7 @@ def _tell(findings: list[dict[str, Any]]) -> list[dict[str, Any]]:
 
 
 def _sentence_of(finding: dict[str, Any]) -> str | Sentence:
-    """As `Finding.message`, which a file keeps as text and fields."""
+    """The same as `Finding.message`, from a file that keeps it as text and fields."""
     template, details = finding.get("template", ""), finding["details"]
     try:
         return Sentence(template, **details) if template else str(finding.get("message", ""))

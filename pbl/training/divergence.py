@@ -1,4 +1,4 @@
-"""Where a training went wrong whose loss is no finite number any more: epoch, step and layer."""
+"""Where a training failed whose loss is no longer a finite number: epoch, step and layer."""
 
 import time
 from collections.abc import Callable
@@ -17,7 +17,7 @@ PATIENCE_SECONDS = 120.0
 
 
 def is_finite(logs: dict[str, float]) -> bool:
-    """Returns whether what is minimised is a finite number: the loss, or of a model with several each `..._loss`."""
+    """Returns whether what is minimised is a finite number: the loss, or each `..._loss` of a model with several."""
     losses = [
         value
         for name, value in logs.items()
@@ -27,12 +27,12 @@ def is_finite(logs: dict[str, float]) -> bool:
 
 
 class StopAtNaN(keras.callbacks.Callback):
-    """Ends the training at the first loss that is no finite number.
+    """Ends the training at the first loss that is not a finite number.
 
-    Unlike `keras.callbacks.TerminateOnNaN` it remembers where, and does not make Keras wait for a GPU at each step.
+    Unlike `keras.callbacks.TerminateOnNaN` it remembers the place, and does not make Keras wait for a GPU at each step.
 
     Attributes:
-        at: Epoch and step, both from 0, after which it was seen; None if it never was.
+        at: Epoch and step, both from 0, after which it was seen; None if it was never seen.
     """
 
     async_safe = True
@@ -51,16 +51,16 @@ class StopAtNaN(keras.callbacks.Callback):
 
 
 def name_layer(model: keras.Model, data: Data, resume: ExactResume, until: tuple[int, int]) -> str:
-    """Repeats a training from its last good state, step by step, and says what was the first to overflow.
+    """Repeats a training from its last good state, step by step, and returns which value overflowed first.
 
     Args:
-        model: Built and compiled as that of the training was; it is trained.
+        model: Built and compiled as in the training; it is trained here.
         data: Its data.
-        resume: Opened on the run's folder; its state is put back, where there is one.
+        resume: Opened on the run's folder; its state is put back, if there is one.
         until: Epoch and step, from 0, at which the loss was seen not to be finite.
 
     Returns:
-        Such as "step 12 of epoch 3: the outputs of 'conv2d_4' are not finite"; "" where it did not happen again, or not
+        For example "step 12 of epoch 3: the outputs of 'conv2d_4' are not finite"; "" if it did not happen again, or not
         within two minutes.
     """
     epoch, step = resume.put_back(model)
@@ -93,7 +93,7 @@ def name_layer(model: keras.Model, data: Data, resume: ExactResume, until: tuple
 
 
 def _first_overflow(model: keras.Model, images) -> str:
-    """The first layer, in the order of the computation, that gives what is not finite."""
+    """The first layer, in the order of the computation, whose output is not finite."""
     found: list[str] = []
 
     def watch(layer: keras.Layer, original: Callable) -> Callable:

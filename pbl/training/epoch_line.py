@@ -1,4 +1,4 @@
-"""What is seen of a training while it goes on: one line, rewritten on a screen; into a file some ten lines."""
+"""What is shown of a training in progress: one line, rewritten on a screen; about ten lines in a file."""
 
 import shutil
 import sys
@@ -9,22 +9,22 @@ import keras
 from pbl.languages import say
 from pbl.languages.wrapping import measure
 
-MOST_LINES = 10  # of a training into a file, the first epoch's apart
+MOST_LINES = 10  # lines of a training in a file, without that of the first epoch
 REWRITE_SECONDS = 0.2
 
 
 class EpochLine(keras.callbacks.Callback):
-    """Shows epoch, time left of the whole training, loss, accuracy on training and on validation images, and their gap.
+    """Shows epoch, time left for the complete training, loss, accuracy on training and on validation images, and their gap.
 
-    Accuracy and gap are those of the fixed images that `OverfittingMonitor` looks at, where it stands before this callback; all
+    Accuracy and gap come from the fixed images that `OverfittingMonitor` looks at, if it comes before this callback. All
     other numbers of an epoch are in `history.csv`.
 
     Args:
-        epochs: Of the whole training, all stages together.
-        is_lively: Whether somebody watches; see `is_lively`.
+        epochs: Epochs of the complete training, all stages together.
+        is_lively: Whether somebody is watching; see `is_lively`.
     """
 
-    remembers_nothing = True  # of the training's state
+    remembers_nothing = True  # nothing that belongs to the training's state
 
     def __init__(self, epochs: int, is_lively: bool):
         super().__init__()
@@ -54,7 +54,7 @@ class EpochLine(keras.callbacks.Callback):
             self._print()
 
     def close(self) -> None:
-        """Ends the line, so that what is said next has one of its own."""
+        """Ends the line, so that the next output is on its own line."""
         if not self._is_lively:
             self._print()
         elif self._width:
@@ -73,7 +73,7 @@ class EpochLine(keras.callbacks.Callback):
         self._is_told = True
 
     def _say_left(self, done: int = 0) -> str:
-        # The first epoch's seconds hold what TensorFlow compiles; they count where there are no others.
+        # The seconds of the first epoch include TensorFlow's compilation; they count only if there are no others.
         known = self._seconds[1:] or self._seconds
         left = self._epochs - self._epoch - done
         if not known or left <= 0:
@@ -89,7 +89,7 @@ class EpochLine(keras.callbacks.Callback):
 
 
 def _describe(logs: dict[str, float]) -> list[str]:
-    """The figures of an epoch, each with its name."""
+    """The numbers of an epoch, each with its name."""
     told = [say("loss {loss:.3g}", loss=logs["loss"])] if "loss" in logs else []
     if "d_loss" in logs and "g_loss" in logs:
         told.append(say("D {d_loss:.3g}, G {g_loss:.3g}", d_loss=logs["d_loss"], g_loss=logs["g_loss"]))
@@ -121,7 +121,7 @@ def _as_clock(seconds: float) -> str:
 
 
 def _cut(line: str, most: int) -> str:
-    """Leaves out the figures at the end that a narrow screen has no room for, so that no line is folded."""
+    """Leaves out the numbers at the end for which a narrow screen has no room, so that no line is wrapped."""
     parts = line.split("  ")
     while len(parts) > 1 and measure("  ".join(parts)) > most:
         parts.pop()
@@ -129,5 +129,5 @@ def _cut(line: str, most: int) -> str:
 
 
 def is_lively() -> bool:
-    """Whether somebody watches: a terminal, or a notebook."""
+    """Whether somebody is watching: a terminal, or a notebook."""
     return sys.stdout.isatty() or "ipykernel" in sys.modules

@@ -1,4 +1,4 @@
-"""The figures of trials before a training: the loss by learning rate, the accuracy by number of images."""
+"""The figures of trials before a training: loss by learning rate, accuracy by number of images."""
 
 import numpy as np
 import pandas as pd

@@ -32,12 +32,12 @@ from pbl.training.transfer import fit_head, has_fixed_features
 
 
 class Stage(NamedTuple):
-    """A part of a training with an optimizer of its own.
+    """A part of a training with its own optimizer.
 
     Attributes:
-        label: Kept with the training's state, which is resumed in the stage of the same label.
+        label: Kept with the training's state; a training resumes in the stage with the same label.
         config: The settings of this stage: its learning rate, epochs and warm-up.
-        unfreeze: How many stages of the backbone become trainable before it; 0: the model stays as it is built.
+        unfreeze: How many stages of the backbone become trainable before it; 0: the model stays as it was built.
     """
 
     label: str
@@ -46,7 +46,7 @@ class Stage(NamedTuple):
 
 
 def stages(config: Config) -> list[Stage]:
-    """Returns the stages of a training: one, or with `fine_tune_epochs` the head's and the backbone's."""
+    """Returns the stages of a training: one, or with `fine_tune_epochs` one for the head and one for the backbone."""
     if not config.fine_tune_epochs:
         return [Stage("", config)]
     tuning = config.replace(
@@ -56,15 +56,15 @@ def stages(config: Config) -> list[Stage]:
 
 
 class Fit:
-    """The `fit` of a run: called with one stage after another, it has one history and one best model of them all.
+    """The `fit` of a run: called with one stage after another, it keeps one history and one best model for all of them.
 
     Args:
-        session: Of the run.
+        session: The session of the run.
         model: Built and compiled for the first stage.
         data: The data.
-        task: What is learned.
-        callbacks: The settings' own.
-        prune: As `train` takes it.
+        task: The task that is learned.
+        callbacks: The callbacks in the settings.
+        prune: As for `train`.
     """
 
     def __init__(
@@ -89,28 +89,28 @@ class Fit:
             logs = [TensorBoardLog(run.path / "tensorboard")]
             log_settings(run)
             print(describe_looking(run.path / "tensorboard"))
-        # `SwapEMAWeights` of the settings does the same, but hides the averages from the best model.
+        # `SwapEMAWeights` in the settings does the same, but hides the averages from the best model.
         callbacks = [callback for callback in callbacks if not isinstance(callback, keras.callbacks.SwapEMAWeights)]
         averages = [AveragesIn()] if _keeps_averages(model) else []
         self.pruning = None if prune is None else _Pruning(prune, self.resume)
         self.everybody = [
-            *([self.monitor] if self.monitor else []),  # first, so that all see what it enters
+            *([self.monitor] if self.monitor else []),  # first, so that all see what it adds to the logs
             *averages,
             _StopWithoutLock(run),
             _StopWhereWeightsAppear(model),
-            self.best,  # before the others, so that it keeps the very model that was validated
+            self.best,  # before the others, so that it keeps exactly the model that was validated
             *callbacks,
             self.stop_at_nan,
             self.line,
-            *logs,  # they and the history see what all others log
+            *logs,  # these and the history see what all others log
             self.history,
             *map(AveragesOut, averages),
             *([self.pruning] if self.pruning else []),
-            self.resume,  # last, so that it keeps what all did
+            self.resume,  # last, so that it keeps the results of all
         ]
 
     def __call__(self, stage: Stage, is_last: bool = True) -> None:
-        """Fits one stage, from the run's state on; nothing where the run has come to a later stage already."""
+        """Fits one stage, from the run's state on; does nothing if the run has already reached a later stage."""
         run, resume, model, history = self.run, self.resume, self.model, self.history
         resumed_in = (resume.newest or {}).get("label", "")
         if resumed_in and not stage.label:
@@ -126,7 +126,7 @@ class Fit:
         if self.monitor:
             self.monitor.looks_at_end = is_last
         if run.config.is_classifier and has_fixed_features(model) and not run.config.augmentation:
-            resume.data = None  # its steps are too short to be kept
+            resume.data = None  # its steps are too short to keep a state within an epoch
             begin = resume.initial_epoch(stage.config.epochs)
             fit_head(model, self.data, stage.config.epochs, self.everybody, begin)
             resume.data = self.data
@@ -137,8 +137,8 @@ class Fit:
             initial_epoch=done,
             epochs=done + stage.config.epochs,
             callbacks=self.everybody,
-            shuffle=False,  # tf.data shuffles; said, since Keras 3.15 warns otherwise
-            verbose=0,  # EpochLine tells
+            shuffle=False,  # tf.data shuffles; given, since Keras 3.15 warns otherwise
+            verbose=0,  # EpochLine prints
         )
 
     def _unfreeze(self, stage: Stage) -> None:
@@ -150,7 +150,7 @@ class Fit:
 
     @contextlib.contextmanager
     def until_stopped(self) -> Iterator[None]:
-        """Within it Ctrl-C, SIGTERM and `max_minutes` end the training with its state kept; then the run says how it ended."""
+        """Inside it, Ctrl-C, SIGTERM and `max_minutes` end the training and keep its state; then the run records how it ended."""
         try:
             with _pausing(self.resume), fused_operations(self.model):
                 yield
@@ -176,7 +176,7 @@ class Fit:
         self._record_outcome()
 
     def _record_outcome(self) -> None:
-        """Writes into the run how far it came; raises InputError where no model could be kept."""
+        """Writes into the run how far it came; raises InputError if no model could be kept."""
         run, history, best = self.run, self.history, self.best
         epochs = len(history.rows)
         is_tuning = epochs >= run.environment.get("fine_tune_from_epoch", epochs + 1)
@@ -200,21 +200,21 @@ class Fit:
             raise InputError(told, setting=name, rate=rate)
 
     def _find_divergence(self, is_tuning: bool) -> str:
-        """Where the loss stopped to be a finite number: epoch, step and layer where they can be found again."""
+        """Where the loss stopped being a finite number: epoch, step and layer if they can be found again."""
         at, epochs = self.stop_at_nan.at, len(self.history.rows)
         if at is None or is_tuning:
             return Sentence("epoch {epoch}: its loss is not a finite number", epoch=epochs)
         where = Sentence("epoch {epoch}, seen after step {step}", epoch=epochs, step=at[1] + 1)
-        if is_overridden(self.model, "train_step"):  # what a step of its own computes is not known
+        if is_overridden(self.model, "train_step"):  # what the model's own step computes is not known
             return where
         anew, _ = build_and_compile(self.run.config, self.data, self.callbacks)
         for layer, trained in zip(flatten_layers(anew), flatten_layers(self.model), strict=True):
-            layer.name = trained.name  # Keras counts on
+            layer.name = trained.name  # Keras numbers the names of layers on
         return name_layer(anew, self.data, ExactResume(self.run.path, self.data), at) or where
 
 
 class _StopWithoutLock(keras.callbacks.Callback):
-    """Ends the training where another process has taken the run over, before anything more is written."""
+    """Ends the training if another process has taken over the run, before anything more is written."""
 
     def __init__(self, run: Run):
         super().__init__()
@@ -231,13 +231,13 @@ class _StopWithoutLock(keras.callbacks.Callback):
 
 
 class _Pruning(keras.callbacks.Callback):
-    """Asks after each epoch whether the training ends there; then it pauses, with its state kept.
+    """Asks after each epoch whether the training should end there; then it pauses, with its state kept.
 
     Attributes:
-        has_pruned: Whether it was ended so.
+        has_pruned: Whether the training was ended in this way.
     """
 
-    remembers_nothing = True  # so that the training is gone on with outside the search too
+    remembers_nothing = True  # so that the training can be resumed outside the search too
 
     def __init__(self, prune: Callable[[int, dict[str, float]], bool], resume: ExactResume):
         super().__init__()
@@ -245,16 +245,16 @@ class _Pruning(keras.callbacks.Callback):
 
     def on_epoch_end(self, epoch: int, logs: dict | None = None) -> None:
         is_last = self.model.stop_training or epoch + 1 >= self.params["epochs"]
-        # Ctrl-C comes first: whoever stops the search wants to go on with it.
+        # Ctrl-C comes first: whoever stops the search wants to resume it.
         if self._prune(epoch + 1, logs or {}) and not is_last and not self._resume.is_asked:
             self.has_pruned = True
             self._resume.pause()
 
 
 class _StopWhereWeightsAppear(keras.callbacks.Callback):
-    """Ends the training of a model that makes weights in its own step: Keras would read none of them back, and say nothing."""
+    """Ends the training of a model that creates weights in its own step: Keras would read none of them back, without a warning."""
 
-    remembers_nothing = True  # so that a training which an earlier version began, without it, is gone on with
+    remembers_nothing = True  # so that a training which an earlier version began, without it, can be resumed
 
     def __init__(self, model: keras.Model):
         super().__init__()
@@ -281,8 +281,8 @@ class _StopWhereWeightsAppear(keras.callbacks.Callback):
 
 @contextlib.contextmanager
 def _pausing(resume: ExactResume) -> Iterator[None]:
-    """Within it three signals wait for the step to end: Ctrl-C, SIGTERM as of a machine taken away, SIGHUP of a closed terminal."""
-    if threading.current_thread() is not threading.main_thread():  # only there Python handles signals
+    """Inside it, three signals wait until the step has ended: Ctrl-C, SIGTERM (a machine is taken away), SIGHUP (a terminal is closed)."""
+    if threading.current_thread() is not threading.main_thread():  # Python handles signals only there
         yield
         return
 
@@ -295,7 +295,7 @@ def _pausing(resume: ExactResume) -> Iterator[None]:
         print(f"\n{told}", flush=True)
 
     numbers = [signal.SIGINT, signal.SIGTERM]
-    if hasattr(signal, "SIGHUP") and signal.getsignal(signal.SIGHUP) != signal.SIG_IGN:  # as nohup sets it
+    if hasattr(signal, "SIGHUP") and signal.getsignal(signal.SIGHUP) != signal.SIG_IGN:  # nohup ignores the signal
         numbers.append(signal.SIGHUP)
     before = {number: signal.signal(number, ask) for number in numbers}
     try:

@@ -1,4 +1,4 @@
-"""What only grows in a training's state is written once: a file beside the states, to which each appends what is new."""
+"""What only grows in a training's state is written once: into a file next to the states, to which each state appends what is new."""
 
 import contextlib
 import errno
@@ -20,13 +20,13 @@ ENDING = ".journal"
 
 
 class Journal:
-    """One process's file of what grew: records of a line of JSON and the bytes of arrays, each with its checksum.
+    """One process's file of growing values: records of a line of JSON and the bytes of arrays, each with its checksum.
 
     Args:
-        file: The file; it is begun anew.
+        file: The file; it is started again.
 
     Attributes:
-        size: Its bytes so far; a state says up to which of them it goes.
+        size: Its bytes so far; a state records how many of them belong to it.
     """
 
     def __init__(self, file: Path):
@@ -35,15 +35,15 @@ class Journal:
         self._new: list[bytes] = []
 
     def add(self, name: str, growing: Growing, pack: Callable[[Any, list[np.ndarray]], Any]) -> dict[str, Any] | None:
-        """Takes what is new since the last call; `write` writes it.
+        """Takes what is new since the last call; `write` writes it to the file.
 
         Args:
-            name: Of this list or array, the same each time.
-            growing: All of it.
+            name: Name of this list or array, the same each time.
+            growing: The complete value.
             pack: Turns items into JSON and arrays.
 
         Returns:
-            What stands in the state for it; None where it has lost items, so that a new file is needed.
+            What the state stores for it; None if it has lost items, so that a new file is needed.
         """
         count = self._counts.get(name, 0)
         if len(growing.items) < count:
@@ -67,7 +67,7 @@ class Journal:
         """Appends what `add` took, and waits until it is on the disk.
 
         Raises:
-            InputError: It could not be written; what was there before is as it was.
+            InputError: It could not be written; the earlier content is unchanged.
         """
         data = b"".join(self._new)
 
@@ -95,18 +95,18 @@ class Journal:
 def read_journal(
     file: Path, size: int, cut: Callable[[np.ndarray, list], Any], unpack: Callable[[Any, list[np.ndarray]], Any]
 ) -> dict[str, Any]:
-    """Reads what grew, up to `size` bytes.
+    """Reads the growing values, up to `size` bytes.
 
     Args:
         file, size: The file, and how many of its bytes count.
-        cut: Parts bytes into arrays, described by dtype and shape.
-        unpack: The other way round than `pack` of `Journal.add`.
+        cut: Splits bytes into arrays, described by dtype and shape.
+        unpack: The reverse of `pack` in `Journal.add`.
 
     Returns:
-        Of each name the list, or the array.
+        The list or array for each name.
 
     Raises:
-        FileNotFoundError, UnreadableFile: There is none; it is damaged, or cannot be read now.
+        FileNotFoundError, UnreadableFile: There is no file; it is damaged, or cannot be read now.
     """
 
     def read(stream: BinaryIO) -> dict[str, Any]:
@@ -138,7 +138,7 @@ def read_journal(
 
 
 def delete_old_journals(folder: Path, used: set[str]) -> None:
-    """Deletes the journals that no state goes on from: all but those of these names."""
+    """Deletes the journals that no state uses: all except those with these names."""
     for file in list_folder(folder):
         if file.suffix == ENDING and file.name not in used:
             discard(file)

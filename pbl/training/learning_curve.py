@@ -1,4 +1,4 @@
-"""Would more data help? Training on an eighth, a quarter, a half and all of the images, and one doubling more foretold."""
+"""Would more data help? Trains on an eighth, a quarter, a half and all of the images, and predicts the gain from doubling the data."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -20,7 +20,7 @@ from pbl.training.figures import plot_data_size
 from pbl.training.sweep import run_sweep, tell_progress
 
 FRACTIONS = (0.125, 0.25, 0.5, 1.0)
-LITTLE = 0.01  # of accuracy; less is not worth twice the work
+LITTLE = 0.01  # gain in accuracy; less is not worth twice the work
 
 
 @dataclass(frozen=True)
@@ -28,11 +28,11 @@ class LearningCurve:
     """What `measure_learning_curve` found.
 
     Attributes:
-        table: A row a run: `train_fraction`, `images`, `seed`, `val_accuracy` and more.
-        expected, low, high: Accuracy on validation to expect of twice as many training images, and its 95% interval;
-            None where a run failed.
+        table: One row for each run: `train_fraction`, `images`, `seed`, `val_accuracy` and more.
+        expected, low, high: Expected accuracy on validation with twice as many training images, and its 95% interval;
+            None if a run failed.
         message: The answer in a sentence.
-        file, picture: Where table and picture are.
+        file, picture: Files of the table and the picture.
     """
 
     table: pd.DataFrame
@@ -47,22 +47,35 @@ class LearningCurve:
 def measure_learning_curve(
     config: Config, seeds: int = 1, folder: str | Path | None = None, tell: Callable[[str], None] = tell_progress
 ) -> LearningCurve:
-    """Trains on growing shares of the training images, for equally many steps, and foretells one doubling.
+    """Trains on growing shares of the training images, for equally many steps, and predicts the accuracy with twice as many.
 
-    Each share is a run of its own, so what has ended is not trained again. It takes four times the epochs of one run
-    for each seed. Shares that leave a class fewer than five images are passed over; warm-up and fine-tuning epochs stay as
+    Each share is a run of its own, so finished runs are not trained again. It takes four times the epochs of one run
+    for each seed. Shares that leave a class fewer than five images are skipped; warm-up and fine-tuning epochs stay as
     they are set.
 
-    Of `task=contrast` it asks what few labels are worth, and trains other arms (`pbl.training.contrast_curve`).
+    For `task=contrast` it measures how useful few labels are, and trains other arms (`pbl.training.contrast_curve`).
 
     Args:
-        config: The settings; `epochs` are those of all images, smaller shares get as many more as they are smaller.
+        config: The settings; `epochs` are those for all images, smaller shares get as many times more as they are smaller.
         seeds: How many seeds each share is trained with.
         folder: Where runs are kept.
-        tell: What is done with a line of progress.
+        tell: Called with each line of progress.
+
+    Returns:
+        The accuracy that is expected with twice as many images, with its interval; the table of the runs; the answer in a sentence.
 
     Raises:
         InputError: `train_fraction` is set already; a class has fewer than ten training images.
+
+    Example:
+        >>> import pbl
+        >>> config = pbl.Config(experiment="curve", model="softmax_regression", epochs=1)
+        >>> curve = pbl.measure_learning_curve(config, tell=lambda line: None)
+        act: Classes with fewer than 20 training images: 10, ...
+        >>> curve.table["images"].tolist()
+        [135, 266, 534, 1069]
+        >>> bool(curve.low <= curve.expected <= curve.high)
+        True
     """
     if config.task == "contrast":
         table, message, file, picture = measure_arms(config, seeds, folder, tell)
@@ -80,7 +93,7 @@ def measure_learning_curve(
     for fraction in FRACTIONS:
         if rarest * fraction < FEWEST_IN_CLASS:
             continue
-        # The run on all images may be there already: its settings are not touched.
+        # The run on all images may exist already: its settings are not changed.
         changes = {} if fraction == 1 else {"train_fraction": fraction, "epochs": round(config.epochs / fraction)}
         for seed in range(config.seed, config.seed + seeds):
             planned.append(({"train_fraction": fraction, "seed": seed}, config.replace(**changes, seed=seed)))

@@ -1,4 +1,4 @@
-"""Losses of masks: cross-entropy of pixels, and Dice of images; and the Dice that is told after each epoch."""
+"""Losses for masks: cross-entropy of pixels, and Dice of images; and the Dice that is logged after each epoch."""
 
 from collections.abc import Sequence
 
@@ -8,18 +8,18 @@ from keras import ops
 from pbl.errors import InputError
 
 KINDS = ("cross_entropy", "dice", "both")
-SMOOTH = 1.0  # pixels: of an image without a class that is predicted without it Dice is 1, and its loss 0
+SMOOTH = 1.0  # pixels: if an image lacks a class and it is not predicted, Dice is 1 and the loss 0
 
 
 @keras.saving.register_keras_serializable("pbl")
 class MaskLoss(keras.losses.Loss):
-    """The loss of a batch of masks, one number an image; its mean does not depend on how images are put into batches.
+    """The loss of a batch of masks, one number for each image; its mean does not depend on how images are put into batches.
 
     Args:
-        kind: "cross_entropy": the mean over pixels. "dice": 1 minus the Dice coefficient of each class but the background, with
-            probabilities for pixels (Milletari et al. 2016, V-Net, equation 3, here without squares), the mean over classes; of an
-            image that has none of a class it is near 0 where none is predicted. "both": their sum.
-        class_weights: How much pixels of each class count in the cross-entropy; all 1 unless given.
+        kind: "cross_entropy": the mean over pixels. "dice": 1 minus the Dice coefficient of each class except the background, with
+            probabilities for pixels (Milletari et al. 2016, V-Net, equation 3, here without squares), averaged over classes; if an image
+            does not have a class, it is near 0 if none is predicted. "both": their sum.
+        class_weights: Weight of the pixels of each class in the cross-entropy; all 1 unless given.
     """
 
     def __init__(
@@ -38,7 +38,7 @@ class MaskLoss(keras.losses.Loss):
             )
 
     def call(self, y_true, y_pred):
-        """Labels `int [batch, height, width]`, probabilities `[batch, height, width, classes]`; returns `float32 [batch]`."""
+        """Takes labels `int [batch, height, width]` and probabilities `[batch, height, width, classes]`; returns `float32 [batch]`."""
         classes = y_pred.shape[-1]
         probabilities = ops.cast(y_pred, "float32")
         truth = ops.one_hot(ops.cast(y_true, "int32"), classes)
@@ -62,7 +62,7 @@ class MaskLoss(keras.losses.Loss):
 
 @keras.saving.register_keras_serializable("pbl")
 class MeanDice(keras.metrics.Metric):
-    """Dice of the masks by the likeliest class: the mean over all pairs of an image and a class that it has, but the background."""
+    """Dice of the masks by the most probable class: the mean over all pairs of an image and a class that it has, except the background."""
 
     def __init__(self, name: str = "dice", **kwargs):
         super().__init__(name=name, **kwargs)

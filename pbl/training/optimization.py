@@ -1,4 +1,4 @@
-"""What the settings say of learning: the optimizer, its learning rate over time, and the loss.
+"""What the settings define for learning: the optimizer, its learning rate over time, and the loss.
 
 All are Keras's own classes, so a saved model loads in plain Keras. Recipes of the papers are in `experiments/`.
 """
@@ -16,7 +16,7 @@ from pbl.errors import InputError, Sentence, name_nearest
 
 WARMUP_STAIRS = 20
 
-# What earlier Keras called it, and what it is now.
+# Names in earlier versions of Keras, and the names now.
 _RENAMED = {
     "lr": Sentence("It is a setting of its own: learning_rate=0.001."),
     "learning_rate": Sentence("It is a setting of its own: learning_rate=0.001."),
@@ -37,13 +37,13 @@ def build_optimizer(config: Config, steps_per_epoch: int) -> keras.optimizers.Op
     """Builds the optimizer that a configuration names, with its learning-rate schedule.
 
     Args:
-        config: `optimizer`, `optimizer_options`, `weight_decay`, `decay_biases` and what `build_schedule` reads. The weight
-            decay is decoupled: a step takes rate * weight_decay of each weight off, whatever the momentum. A paper's decay with
-            SGD and momentum mostly is a part of the gradient, as in Caffe and Torch: weight_decay = paper's / (1 - momentum).
-        steps_per_epoch: Batches an epoch.
+        config: `optimizer`, `optimizer_options`, `weight_decay`, `decay_biases` and the settings that `build_schedule` reads. The weight
+            decay is decoupled: a step subtracts rate * weight_decay of each weight, whatever the momentum. With SGD and momentum, a paper's
+            decay is mostly a part of the gradient, as in Caffe and Torch: weight_decay = paper's / (1 - momentum).
+        steps_per_epoch: Batches in an epoch.
 
     Raises:
-        InputError: No such optimizer or option (the nearest name is given), or an option's value is out of range.
+        InputError: There is no such optimizer or option (the nearest name is given), or an option's value is out of range.
     """
     optimizers = {
         name.lower(): value
@@ -84,27 +84,27 @@ def build_optimizer(config: Config, steps_per_epoch: int) -> keras.optimizers.Op
             error=error,
         ) from error
     if not config.decay_biases and built.weight_decay:
-        # By the last word of the name, which TensorFlow writes as "dense/bias:0".
+        # By the last part of the name, which TensorFlow writes as "dense/bias:0".
         built.exclude_from_weight_decay(var_names=["(^|/)(bias|gamma|beta)(:0)?$"])
     return built
 
 
 def build_schedule(config: Config, steps_per_epoch: int) -> float | schedules.LearningRateSchedule:
-    """Builds the learning rate over time: a number where it is constant.
+    """Builds the learning rate over time: a number if it is constant.
 
-    | `learning_rate_schedule` | `schedule_options` | the rate, of which `learning_rate` is the highest |
+    | `learning_rate_schedule` | `schedule_options` | the rate; `learning_rate` is its highest value |
     |---|---|---|
     | constant | | |
     | cosine | `end` (0) | falls along half a cosine to `end` times the rate (Loshchilov and Hutter 2017) |
-    | step | `at` (0.5, 0.75), `factor` (0.1) | times `factor` after these shares of all steps (He et al. 2015, section 4.2) |
-    | one_cycle | `peak_at` (0.3), `start` (0.04), `end` (4e-6) | rises in a line from `start` times the rate for that share of all steps, then falls along half a cosine to `end` times it (Smith and Topin 2018; the momentum stays) |
+    | step | `at` (0.5, 0.75), `factor` (0.1) | multiplied by `factor` after these shares of all steps (He et al. 2015, section 4.2) |
+    | one_cycle | `peak_at` (0.3), `start` (0.04), `end` (4e-6) | rises linearly from `start` times the rate for that share of all steps, then falls along half a cosine to `end` times it (Smith and Topin 2018; the momentum stays) |
     | inverse_time | `decay` (5e-4) | rate / (1 + decay * step): Keras 1's and 2's `decay` |
 
-    `warmup_epochs` lets the rate of the first three rise in a line before; of "step" in 20 stairs.
+    `warmup_epochs` lets the first three schedules rise linearly before that; "step" in 20 stairs.
 
     Args:
         config: `learning_rate`, `learning_rate_schedule`, `schedule_options`, `warmup_epochs` and `epochs` are read.
-        steps_per_epoch: Batches an epoch.
+        steps_per_epoch: Batches in an epoch.
 
     Raises:
         InputError: An option is unknown or out of range.
@@ -171,7 +171,7 @@ def _check_options(name: str, given: dict[str, Any]) -> dict[str, Any]:
     return {**defaults, **given}
 
 
-# What each option must be, in words and as a test.
+# The valid values of each option, in words and as a test.
 _VALID: dict[str, tuple[Sentence, Callable[[Any], bool]]] = {
     "at": (
         Sentence("a list of shares of all steps that rise, above 0 and below 1, such as [0.5, 0.75]"),
@@ -186,10 +186,10 @@ _VALID: dict[str, tuple[Sentence, Callable[[Any], bool]]] = {
 
 
 def build_loss(config: Config) -> str | keras.losses.Loss:
-    """Builds the loss, with `label_smoothing` (Szegedy et al. 2016) where it is set.
+    """Builds the loss, with `label_smoothing` (Szegedy et al. 2016) if it is set.
 
     Raises:
-        InputError: Label smoothing without one-hot labels.
+        InputError: Label smoothing is set without one-hot labels.
     """
     if not config.label_smoothing:
         return config.loss

@@ -1,6 +1,6 @@
-"""How a training uses the machine: number format, XLA, steps in one call, and fused operations.
+"""How a training uses the machine: number format, XLA, several steps in one call, and fused operations.
 
-What was measured is in `experiments/benchmarks/speed.md`; what is only read in Nvidia's and TensorFlow's documentation is
+Measurements are in `experiments/benchmarks/speed.md`. What only comes from the documentation of Nvidia and TensorFlow is
 marked so here.
 """
 
@@ -30,7 +30,7 @@ def choose_precision(setting: str = "auto") -> str:
     """Returns the name of the dtype policy for this machine.
 
     Args:
-        setting: A policy, which is returned; or "auto": on a CPU "mixed_bfloat16" where it multiplies bfloat16 itself
+        setting: A policy, which is returned; or "auto": on a CPU "mixed_bfloat16" if it multiplies bfloat16 itself
             (flags `amx_bf16`, `avx512_bf16`), else "float32"; on a GPU "mixed_bfloat16" from compute capability 8.0 on
             (A100, L4), "mixed_float16" from 7.0 on (V100, T4), else "float32" (from documentation).
     """
@@ -54,7 +54,7 @@ def is_native(policy: str) -> bool:
 
 @contextlib.contextmanager
 def precision(policy: str) -> Iterator[None]:
-    """Within it, layers are built with this dtype policy."""
+    """Inside it, layers are built with this dtype policy."""
     before = keras.config.dtype_policy()
     keras.config.set_dtype_policy(policy)
     try:
@@ -64,20 +64,20 @@ def precision(policy: str) -> Iterator[None]:
 
 
 def is_faster_in_float32(model: keras.Model) -> bool:
-    """Returns whether a model is slower in bfloat16 on this machine: on a CPU those with depthwise convolutions are."""
+    """Returns whether a model is slower in bfloat16 on this machine: on a CPU, models with depthwise convolutions are."""
     return not tf.config.list_physical_devices("GPU") and any(
         isinstance(layer, keras.layers.DepthwiseConv2D) for layer in flatten_layers(model)
     )
 
 
 def choose_strategy(setting: str = "auto") -> tf.distribute.Strategy:
-    """Returns how a training is spread over the machine's devices, for the scope of building and compiling.
+    """Returns how a training is distributed over the machine's devices, for the scope of building and compiling.
 
-    With several GPUs each computes its part of every batch, and they take one step together: with the same `batch_size` the
-    result is that of one GPU but for rounding. Batch normalisation takes mean and variance over each GPU's own part.
+    With several GPUs, each computes its part of every batch, and they take one step together: with the same `batch_size` the
+    result is that of one GPU except for rounding. Batch normalisation takes mean and variance over each GPU's own part.
 
     Args:
-        setting: "auto": all GPUs; "none": the first.
+        setting: "auto": all GPUs; "none": the first GPU.
     """
     devices = list_devices()
     if setting == "auto" and len(devices) > 1:
@@ -85,13 +85,13 @@ def choose_strategy(setting: str = "auto") -> tf.distribute.Strategy:
     return tf.distribute.get_strategy()
 
 
-@functools.cache  # two of them in one process would take each other's sums
+@functools.cache  # two strategies in one process would mix up their sums
 def _mirror(devices: tuple[str, ...]) -> tf.distribute.Strategy:
     return tf.distribute.MirroredStrategy(devices)
 
 
 def list_devices() -> list[tf.config.LogicalDevice]:
-    """Returns the devices that a training may be spread over."""
+    """Returns the devices that a training may be distributed over."""
     return tf.config.list_logical_devices("GPU")
 
 
@@ -101,11 +101,11 @@ def choose_steps_per_execution(
     """Returns how many steps are done in one call of TensorFlow.
 
     Args:
-        setting: The number, which is returned; or "auto": 8 for a small network of dense layers alone, where the call costs
+        setting: The number, which is returned; or "auto": 8 for a small network with only dense layers, for which the call costs
             as much as the step, else 1.
         model: The model.
-        steps_per_epoch: Batches an epoch.
-        callbacks: Where one of them looks at single steps, "auto" is 1: it would see every eighth.
+        steps_per_epoch: Batches in an epoch.
+        callbacks: If one of them looks at single steps, "auto" is 1: otherwise it would see only every eighth step.
     """
     if setting != "auto":
         return int(setting)
@@ -122,18 +122,18 @@ def choose_steps_per_execution(
 
 @contextlib.contextmanager
 def fused_operations(model: keras.Model) -> Iterator[None]:
-    """Within it, a compiled model's `fit` uses `fused_batch_normalization` and `fused_updates`."""
+    """Inside it, a compiled model's `fit` uses `fused_batch_normalization` and `fused_updates`."""
     with fused_batch_normalization(model), fused_updates(model):
         yield
 
 
 @contextlib.contextmanager
 def fused_updates(model: keras.Model) -> Iterator[bool]:
-    """Within it, SGD with momentum, Adam and AdamW change a weight by one of TensorFlow's operations; gives whether they do.
+    """Inside it, SGD with momentum, Adam and AdamW change a weight by one operation of TensorFlow; yields whether they do.
 
-    Keras 3 does so by five to ten. The optimizer stays Keras's own, and so does what is saved. SGD's result is the same to the
-    bit, Adam's to 1e-6 of the weights' size a step (its second moments to 2e-5: 1 - beta_2 is rounded to float32). With
-    several devices, on a GPU and under XLA nothing is done.
+    Keras 3 needs five to ten operations. The optimizer remains Keras's own, and so does what is saved. SGD's result is the same to the
+    last bit, Adam's to 1e-6 of the weights' size per step (its second moments to 2e-5: 1 - beta_2 is rounded to float32). With
+    several devices, on a GPU and under XLA nothing is changed.
     """
     optimizer = getattr(model.optimizer, "inner_optimizer", model.optimizer)
     fuse = {keras.optimizers.SGD: _fuse_sgd, keras.optimizers.Adam: _fuse_adam, keras.optimizers.AdamW: _fuse_adam}
@@ -150,7 +150,7 @@ def fused_updates(model: keras.Model) -> Iterator[bool]:
     stock, update = optimizer.update_step, fuse(optimizer)
 
     def update_step(gradient: tf.Tensor, variable: tf.Variable, learning_rate: tf.Tensor) -> None:
-        is_plain = isinstance(gradient, tf.Tensor) and variable.dtype == tf.float32  # not the sparse ones of Embedding
+        is_plain = isinstance(gradient, tf.Tensor) and variable.dtype == tf.float32  # Embedding's are sparse
         (update if is_plain else stock)(gradient, variable, learning_rate)
 
     optimizer.update_step = update_step
@@ -205,11 +205,11 @@ def _fuse_adam(optimizer: keras.optimizers.Adam) -> Callable:
 
 @contextlib.contextmanager
 def fused_batch_normalization(model: keras.Model) -> Iterator[int]:
-    """Within it, a model's batch normalisation is computed by TensorFlow's fused operation; gives the number of layers.
+    """Inside it, a model's batch normalisation is computed by TensorFlow's fused operation; yields the number of layers.
 
-    Keras 3 computes it on TensorFlow as some ten operations, and in mixed precision in float32. The layers stay Keras's
+    Keras 3 computes it on TensorFlow with about ten operations, and in mixed precision in float32. The layers remain Keras's
     own, and so does what is saved. Outputs and gradients are equal to 1e-6 of their size in float32, moving averages to
-    1e-5. On a GPU nothing is done: there XLA fuses what stands in Keras (from documentation).
+    1e-5. On a GPU nothing is changed: there XLA fuses Keras's own operations (from documentation).
     """
     layers = []
     if keras.backend.backend() == "tensorflow" and not tf.config.list_physical_devices("GPU"):
@@ -235,7 +235,7 @@ def _fuse(layer: keras.layers.BatchNormalization, stock: Callable) -> Callable:
         fused = tf.raw_ops.FusedBatchNormV3(
             x=inputs, scale=scale, offset=offset, mean=[], variance=[], epsilon=layer.epsilon, is_training=True
         )
-        # The operation gives the variance divided by n - 1; Keras's moving average is of that divided by n.
+        # The operation returns the variance divided by n - 1; Keras's moving average uses the variance divided by n.
         n = tf.cast(tf.reduce_prod(tf.shape(inputs)[:3]), tf.float32)
         variance = fused.batch_variance * (n - 1) / n
         keep = layer.momentum

@@ -1,4 +1,4 @@
-"""One run, from its settings to its diagnosis: this file is the spine, read downward."""
+"""One run, from its settings to its diagnosis: this file shows the complete sequence, read it from top to bottom."""
 
 import io
 import sys
@@ -41,20 +41,20 @@ def train(
     prune: Callable[[int, dict[str, float]], bool] | None = None,
     again: bool = True,
 ) -> Run:
-    """Trains one run and evaluates its best model on validation. The test split is never looked at.
+    """Trains one run and evaluates its best model on validation. The test split is never used.
 
-    Where a run of the same settings has not ended, it goes on with that one, exactly (`pbl.training.checkpoint`). Ctrl-C (or the
+    If a run with the same settings has not ended, this run is resumed exactly (`pbl.training.checkpoint`). Ctrl-C (or the
     signal SIGTERM) ends the training after the step and keeps its state; `evaluate` reads the best model so far.
 
     Args:
         config: The settings, or the path of an experiment file.
         folder: Where runs are kept; the variable `PBL_RUNS`, else `runs`, unless given.
-        fresh: Start anew although an unfinished run of the same settings is there.
-        images: Only so many training and validation images, for a trial.
-        prune: Asked after each epoch, with its number from 1 and what it logged, whether the training ends there since a search
-            has seen better ones; not heeded after the last. The state is kept: without `prune` the same settings go on.
-        again: Whether settings of which there is a finished run are trained once more, as whoever gives the command twice wants
-            it. Where several processes share a plan, one may end a run while another looks for it: False.
+        fresh: Start a new run even if an unfinished run with the same settings exists.
+        images: Use only so many training and validation images, for a trial.
+        prune: Called after each epoch, with its number from 1 and its logs; returns whether the training ends there since a search
+            has seen better ones; ignored after the last epoch. The state is kept: without `prune` the same settings resume it.
+        again: Whether settings with a finished run are trained once more, as a user who gives the command twice wants.
+            If several processes share a plan, one may end a run while another looks for it: then False.
 
     Returns:
         The run. `run.environment["status"]` is "finished", "paused" (`max_minutes` are over), "interrupted"
@@ -62,9 +62,17 @@ def train(
 
     Raises:
         InputError: The settings do not fit the data or the model; another process trains in the run; the training
-            diverged before any model could be kept; the disk is full. An error in one's own builder, layer, loss or callback
-            is one too (`pbl.models.slips.OwnCodeError`): its traceback is in the run's `traceback.txt`, before there is a
-            run in that beside the experiment's runs, and in the error's `__cause__`.
+            diverged before any model could be kept; the disk is full. An error in the user's own builder, layer, loss or callback
+            is one too (`pbl.models.slips.OwnCodeError`): its traceback is in the run's `traceback.txt` (if there is no
+            run yet, in that file next to the experiment's runs), and in the error's `__cause__`.
+
+    Example:
+        >>> import pbl
+        >>> run = pbl.train(pbl.Config(experiment="quick", model="softmax_regression", epochs=1))
+        runs/quick/001: softmax_regression (650 trainable weights) on digits, ...
+        Epoch 1/1 ... points
+        >>> run.environment["status"], (run.path / "history.csv").exists()
+        ('finished', True)
     """
     config = config if isinstance(config, Config) else load_experiment(config)
     with tell_slips(runs_folder(folder) / config.experiment, models.MODELS.get(config.model)):
@@ -72,7 +80,7 @@ def train(
 
 
 def rehearse(config: Config, folder: str | Path, kept_in: Path) -> Run:
-    """Does what `train` does, with a batch of images and the last, smaller one; a traceback goes to `kept_in`."""
+    """Does the same as `train`, with a batch of images and the last, smaller one; a traceback goes to `kept_in`."""
     with tell_slips(kept_in, models.MODELS.get(config.model)):
         return _train(config, folder, True, config.batch_size, kept_in)
 
@@ -86,7 +94,7 @@ def _train(
     prune: Callable[[int, dict[str, float]], bool] | None = None,
     again: bool = True,
 ) -> Run:
-    # A slip in a name is told before anything is loaded.
+    # A misspelt name is reported before anything is loaded.
     config = settle_names(config)
     task = find_task(config)
     builder = models.find_builder(config.model)
@@ -101,7 +109,7 @@ def _train(
         data = open_data(config)
         check_positive_class(config.positive_class, data.class_names)
         session.lap("data")
-        if kept_in is not None:
+        if kept_in is not None:  # a rehearsal: a full batch, and one of the size of an epoch's last
             images += len(data.images("train").labels) % images
         findings = check_data(data, config, folder, images)
         session.check_same_data(data)
@@ -121,11 +129,11 @@ def _train(
 
 
 def finish(session: Session, model: keras.Model, data: Data) -> None:
-    """Judges what was trained, on validation, and says what it suffers from; Ctrl-C leaves that to the next time."""
+    """Evaluates the trained model on validation, and writes the diagnosis; after Ctrl-C this is left to the next time."""
     run = session.run
     try:
         save_model(model, run.path, "final", weights=False)
-        # The model is read back from the disk: what the metrics judge is what the folder holds.
+        # The model is read back from the disk: so the metrics judge the model that the folder contains.
         evaluate_on(run, build_model(run), data, "val", all_figures=False)
         session.lap("evaluate")
         diagnosis = None

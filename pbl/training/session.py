@@ -1,4 +1,4 @@
-"""A training's hold on its run: lock, status, seconds, the state it resumes from, and that the data are the same."""
+"""A training's hold on its run: lock, status, seconds, the state it resumes from, and the check that the data are the same."""
 
 import contextlib
 import time
@@ -28,15 +28,15 @@ IN_FIT = "monitor (in fit)"
 def open_session(
     config: Config, folder: str | Path | None = None, fresh: bool = False, again: bool = True
 ) -> Iterator["Session"]:
-    """Gives the session of a training: of the unfinished run of these settings, else of a new one; it is locked at once.
+    """Yields the session of a training: of the unfinished run with these settings, else of a new one; it is locked at once.
 
-    Where nothing is trained, since the data or the settings do not fit, a new run's folder is taken away again.
+    If nothing is trained, since the data or the settings do not fit, the folder of a new run is removed again.
 
     Args:
         config: The settings.
         folder: Where runs are kept.
-        fresh: Whether an unfinished run is left alone.
-        again: Whether settings of which there is a finished run are trained once more.
+        fresh: Whether an unfinished run is ignored.
+        again: Whether settings with a finished run are trained once more.
 
     Raises:
         InUse: Another process trains in the run, or has just ended it.
@@ -44,7 +44,7 @@ def open_session(
     found = None if fresh else find_unfinished(config, folder)
     run = found or reserve_run(config, folder, fresh, again)
     with run.lock():
-        if found is not None and run.is_finished and run.is_tidy:  # it ended between the look at it and the lock
+        if found is not None and run.is_finished and run.is_tidy:  # it ended after it was found, before it was locked
             raise InUse("{run} was trained by another process meanwhile: its result is taken.", run=run.path)
         if found is not None:
             recorded = run.environment.get("builder_options")
@@ -64,9 +64,9 @@ class Session:
 
     Attributes:
         run: The run.
-        config: The settings; of a run that goes on, with the options of its builder as they were when it began.
+        config: The settings; for a resumed run, with the options of its builder as they were when it began.
         resume: Keeps the training's state in the run, and puts it back; None before `begin`.
-        status: What the run's status becomes: "finished", "paused", "interrupted" or "pruned".
+        status: The status that the run will have: "finished", "paused", "interrupted" or "pruned".
     """
 
     def __init__(self, config: Config, run: Run):
@@ -83,7 +83,7 @@ class Session:
         self._lap_began = now
 
     def check_same_data(self, data: Data) -> None:
-        """Raises InputError where the data are no longer those that the run began with."""
+        """Raises InputError if the data are no longer those that the run began with."""
         run = self.run
         if not run.holds("split.json"):
             return
@@ -109,16 +109,16 @@ class Session:
 
     @contextlib.contextmanager
     def begin(self, model: keras.Model, policy: str, data: Data, findings: dict[str, Any]) -> Iterator[Run]:
-        """Writes into the run's folder what is trained; at the end, how that ended.
+        """Writes into the run's folder what is trained, and at the end how it ended.
 
         Args:
             model: The compiled model.
-            policy: The dtype policy with which it was built.
+            policy: The dtype policy that it was built with.
             data: The data.
-            findings: What was found in them, as `data_check.json` holds it.
+            findings: What was found in the data, in the form of `data_check.json`.
         """
         run, config = self.run, self.config
-        discard(run.path / slips.FILE)  # of an earlier attempt
+        discard(run.path / slips.FILE)  # from an earlier attempt
         if not run.holds("split.json"):
             run.write_json("split.json", data.split)
         run.write_json("data_check.json", findings)
@@ -165,11 +165,11 @@ class Session:
         self._end()
 
     def count_measuring(self, seconds: float) -> None:
-        """Notes how long the callback that measures the training took of it."""
+        """Records how long the callback that measures the training took."""
         self._seconds[IN_FIT] = seconds
 
     def _note_resume(self, devices: list[str]) -> None:
-        """Writes into `environment.json` that a run is resumed, and says where that is on another machine."""
+        """Writes into `environment.json` that a run is resumed, and prints a note if that is on another machine."""
         state, run = self.resume.newest, self.run
         if state is None:
             return
@@ -210,7 +210,7 @@ class Session:
         if self.run.is_lock_lost:
             return
         status = "interrupted" if isinstance(error, KeyboardInterrupt) else "failed"
-        with contextlib.suppress(InputError):  # of a full disk the first word is enough
+        with contextlib.suppress(InputError):  # if the disk is full, the first error is enough
             self.run.update_environment(status=status, reason=f"{type(error).__name__}: {error}")
 
     def _end(self) -> None:
@@ -219,7 +219,7 @@ class Session:
         earlier = environment.get("seconds", {})
         laps = sorted(self._seconds.items(), key=lambda lap: lap[0] == IN_FIT)  # last, since it is a part of fit
         seconds = {name: round(earlier.get(name, 0) + value, 2) for name, value in laps}
-        if "resumed" in environment and run.holds("history.csv"):  # a process that was killed told no seconds
+        if "resumed" in environment and run.holds("history.csv"):  # a process that was killed wrote no seconds
             seconds["fit"] = round(sum(float(row["seconds"]) for row in run.read_table("history.csv", "seconds")), 2)
         run.update_environment(status=self.status, seconds=seconds)
         if self.status == "pruned":

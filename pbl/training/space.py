@@ -13,14 +13,14 @@ from pbl.config import RENAMED, Augmentation, Config, apply_overrides, as_word, 
 from pbl.errors import InputError, name_nearest
 from pbl.training.optimization import build_optimizer
 
-OWNERS = ("model", "optimizer", "learning_rate_schedule")  # another one of them has other options
-# What is no property of a model to be found: by these, trials would be judged on other images, or as another task, or not differ.
+OWNERS = ("model", "optimizer", "learning_rate_schedule")  # if one of these changes, its options change too
+# Not properties of the model that is searched for: with these, trials would use other images or another task, or would not differ.
 NOT_SEARCHED = {*OF_IMAGES, *"experiment seed task data_dir data_check memory_budget leave_out distribute".split()}
-DIGITS = 4  # to which a real number that is drawn is rounded: such as 0.01234, in the run's settings and in every table
+DIGITS = 4  # significant digits of a drawn real number, such as 0.01234, in the run's settings and in every table
 
 
 class Range(NamedTuple):
-    """All numbers from `low` to `high`; even over their logarithms with `is_log`, whole ones with `is_whole`."""
+    """All numbers from `low` to `high`; uniform on a logarithmic scale with `is_log`, whole numbers with `is_whole`."""
 
     low: float
     high: float
@@ -28,11 +28,11 @@ class Range(NamedTuple):
     is_whole: bool
 
     def as_word(self, value: float) -> str:
-        """Writes a value as the settings take it; a real one is rounded, and stays in the range."""
+        """Writes a value in the form that the settings take; a real number is rounded, and stays in the range."""
         if self.is_whole:
             return str(int(value))
         word = as_word(min(max(float(f"{value:.{DIGITS}g}"), self.low), self.high))
-        return word if re.search(r"[.e]", word) else f"{word}.0"  # Keras takes 0 for no real number
+        return word if re.search(r"[.e]", word) else f"{word}.0"  # Keras does not take 0 as a real number
 
     def __str__(self) -> str:
         ends = f"{as_word(self.low)}..{as_word(self.high)}"
@@ -52,18 +52,20 @@ Space = dict[str, Range | Choice]
 
 
 def parse_space(text: str, config: Config) -> Space:
-    """Turns `"learning_rate=log:1e-3..0.3 model_options.dropout=0..0.5 optimizer=sgd,adamw"` into what is drawn of each setting.
+    """Turns `"learning_rate=log:1e-3..0.3 model_options.dropout=0..0.5 optimizer=sgd,adamw"` into what is drawn for each setting.
 
     Args:
-        text: A word for each setting: `key=low..high` are all numbers between, `key=log:low..high` as many of each order of
-            magnitude, `key=a,b` these values.
-        config: The settings of the experiment: what the space does not name stays as they have it.
+        text: One word for each setting: `key=low..high` for all numbers between, `key=log:low..high` for equally many in each order of
+            magnitude, `key=a,b` for these values.
+        config: The settings of the experiment: settings that the space does not name stay as they are there.
 
     Raises:
-        InputError: A word is not of that form, a range is empty or of the wrong kind, a setting is unknown, named twice or not
-            to be searched, a value is out of its range, or two of them do not fit each other.
+        InputError: A word does not have that form; a range is empty or of the wrong kind; a setting is unknown, named twice or cannot
+            be searched; a value is out of its range; or two of them do not fit each other.
 
     Example:
+        >>> from pbl import Config
+        >>> from pbl.training.space import parse_space
         >>> parse_space("batch_size=log:16..256", Config())
         {'batch_size': Range(low=16, high=256, is_log=True, is_whole=True)}
     """
@@ -87,12 +89,12 @@ def parse_space(text: str, config: Config) -> Space:
 
 
 def describe_space(space: Space) -> str:
-    """Writes a space as `parse_space` reads it, its settings in the order of the alphabet: of two that are alike the same."""
+    """Writes a space in the form that `parse_space` reads, with its settings in alphabetical order: equal spaces give equal texts."""
     return " ".join(f"{key}={values}" for key, values in sorted(space.items()))
 
 
 def count_settings(space: Space) -> float:
-    """Returns of how many settings the space is; infinity where one of them is a real number."""
+    """Returns the number of settings in the space; infinity if one of them is a real number."""
     sizes = [
         len(values.words)
         if isinstance(values, Choice)
@@ -151,7 +153,7 @@ def _parse_range(word: str, key: str, values: str, config: Config) -> Range:
 
 
 def _check_names(key: str, config: Config) -> None:
-    """Raises InputError where there is no such setting, or the model has no such option, with the nearest name."""
+    """Raises InputError, with the nearest name, if there is no such setting, or the model has no such option."""
     owner, dot, _ = key.partition(".")
     if owner not in Config.model_fields or (dot and not isinstance(getattr(config, owner), dict)):
         hint = RENAMED.get(key) or name_nearest(key, Config.model_fields)
@@ -159,7 +161,7 @@ def _check_names(key: str, config: Config) -> None:
 
 
 def _find_kinds(key: str, config: Config) -> set[type] | None:
-    """The types that a setting may have; of an option that of its default. None where they are not known."""
+    """The types that a setting may have; for an option the type of its default. None if they are not known."""
     owner, _, option = key.partition(".")
     if owner == "augmentation" and option in Augmentation.model_fields:
         return {Augmentation.model_fields[option].annotation}
@@ -171,7 +173,7 @@ def _find_kinds(key: str, config: Config) -> set[type] | None:
 
 
 def _take_apart(kind: Any) -> list[Any]:
-    """`int | Literal["auto"]` as `[int]`; a list or pair of numbers is no number."""
+    """`int | Literal["auto"]` as `[int]`; a list or pair of numbers is not a number."""
     if get_origin(kind) in (Union, UnionType):
         return [part for one in get_args(kind) for part in _take_apart(one)]
     if get_origin(kind) is Annotated:
@@ -180,7 +182,7 @@ def _take_apart(kind: Any) -> list[Any]:
 
 
 def _check_corners(space: Space, config: Config) -> None:
-    """Raises InputError where an end of a range, or a value, is none that the settings can have, alone or with the others."""
+    """Raises InputError if an end of a range, or a value, is not one that the settings can have, alone or with the others."""
     for key, values in space.items():
         _check_names(key, config)
         ends = values.words if isinstance(values, Choice) else [values.as_word(end) for end in values[:2]]
@@ -210,12 +212,12 @@ def _check_model_options(config: Config) -> None:
 
 
 def apply_settings(config: Config, words: dict[str, str]) -> Config:
-    """Returns the settings of a trial: those of the experiment with the words that were drawn."""
+    """Returns the settings of a trial: those of the experiment with the values that were drawn."""
     return apply_overrides(config, [f"{key}={word}" for key, word in words.items()])
 
 
 def name_same(config: Config, space: Space) -> dict[str, Any]:
-    """Returns the settings that all trials of a study share: without what is drawn, by flat names."""
+    """Returns the settings that all trials of a study share: all but the drawn ones, by flat names."""
     flat = flatten(config.decides())
     owners = {key for key in space if key in OWNERS}
     options = {"model": "model_options", "optimizer": "optimizer_options", "learning_rate_schedule": "schedule_options"}

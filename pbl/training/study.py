@@ -1,8 +1,8 @@
-"""A search for good settings: trials that Optuna proposes, one run each; its study lies in a journal file beside the runs.
+"""A search for good settings: Optuna proposes trials, each is one run; the study is in a journal file next to the runs.
 
-Several processes share a study, and a study that was cut off goes on. Nothing watches over them but two files: the journal
-says which trials there are, and a run's own lock whether somebody trains it. A trial that has not ended, whose run nobody
-trains, is taken up by whoever comes by, from the run's last state.
+Several processes can share a study, and an interrupted study can be resumed. Only two files coordinate them: the journal
+records which trials there are, and a run's own lock whether somebody trains it. A trial that has not ended and whose run nobody
+trains is taken over by the next process that looks, from the run's last state.
 """
 
 import contextlib
@@ -47,10 +47,10 @@ except ModuleNotFoundError as error:
 JOURNAL = "search.journal"
 STUDY = "search"
 BEST = 3  # settings that are trained again
-SEEDS = 3  # of each of them, that of its trial included: fewer are not told apart from chance
-LOCK_SECONDS = 20  # after which the lock of a process that was killed while it proposed a trial is broken
+SEEDS = 3  # runs of each of them, including that of its trial: fewer cannot be told apart from chance
+LOCK_SECONDS = 20  # after this time the lock of a process that was killed while it proposed a trial is broken
 MOST_FAILED = 3  # trials that may fail before any has a result
-FEWEST_FOR_IMPORTANCE = 10  # finished trials; of fewer a forest explains noise
+FEWEST_FOR_IMPORTANCE = 10  # finished trials; with fewer a forest explains noise
 Pruner = Literal["median", "hyperband", "none"]
 
 
@@ -60,13 +60,13 @@ class Trial:
 
     Attributes:
         number: From 0, in the order in which they were proposed.
-        words: What was drawn of each setting, as the command line writes it.
-        status: "finished", "pruned", "failed", or "running" where it has not ended.
-        score: The measure of its run on validation, where more is better; None where it has not finished.
-        loss: The log loss there, by which equal scores are told apart; None where it is not known.
+        words: The value drawn for each setting, as the command line writes it.
+        status: "finished", "pruned", "failed", or "running" if it has not ended.
+        score: The measure of its run on validation, with the sign that makes higher better; None if it has not finished.
+        loss: The log loss on validation, which decides between equal scores; None if it is not known.
         run: The folder of its run, or "".
         reason: Why it failed, or "".
-        epochs: How many validation losses were reported.
+        epochs: Number of validation losses that were reported.
     """
 
     number: int
@@ -81,18 +81,18 @@ class Trial:
 
 @dataclass(frozen=True)
 class Found:
-    """What `search` found.
+    """The result of `search`.
 
     Attributes:
         trials: All trials of the study, in their order.
         best: Those whose settings were trained again, the best first.
-        seeds: The runs of each of these, by the trial's number; the first is that of the trial.
-        table: One row a trial: `trial`, what was drawn, `run`, `status`, `val_<measure>`, `val_log_loss`, `epochs`, `reason`.
-        file: Where the table is.
-        journal: Optuna's.
-        importance: Share of the variance of the scores that each setting explains alone (fANOVA); {} where too few have finished.
+        seeds: The runs of each of these, by the trial's number; the first is the run of the trial.
+        table: One row for each trial: `trial`, the drawn values, `run`, `status`, `val_<measure>`, `val_log_loss`, `epochs`, `reason`.
+        file: The file of the table.
+        journal: The file of Optuna's journal.
+        importance: Share of the variance of the scores that each setting explains alone (fANOVA), 0 to 1; {} if too few have finished.
         measure: What runs are judged by, such as "accuracy".
-        is_interrupted: Whether Ctrl-C ended it, or a run paused: the same command goes on.
+        is_interrupted: Whether Ctrl-C ended it, or a run paused: the same command resumes it.
     """
 
     trials: list[Trial]
@@ -116,30 +116,30 @@ def search(
     folder: str | Path | None = None,
     tell: Callable[[str], None] = tell_progress,
 ) -> Found:
-    """Trains trials that Optuna's TPE sampler proposes, and then the best settings with more seeds. The test split is never looked at.
+    """Trains trials that Optuna's TPE sampler proposes, and then the best settings with more seeds. The test split is never used.
 
-    A trial is a run of the experiment like any other, with the experiment's seed. After each epoch the pruner compares its
-    validation loss with those of the other trials by then. The score that the sampler learns from is the run's measure on
+    A trial is an ordinary run of the experiment, with the experiment's seed. After each epoch the pruner compares its
+    validation loss with those of the other trials up to that epoch. The score that the sampler learns from is the run's measure on
     validation.
 
     Args:
         config: The settings.
-        space: What is drawn, as `pbl.training.space.parse_space` gives it.
-        trials: How many there are in the end, those of earlier calls and other processes included.
+        space: What is drawn, as `pbl.training.space.parse_space` returns it.
+        trials: Number of trials at the end, including those of earlier calls and of other processes.
         minutes: No trial begins after so many minutes.
-        pruner: "median": a run ends whose lowest loss is above the median of the others' at that epoch; "hyperband": by rungs
-            of epochs, a third of each goes on; "none".
+        pruner: "median": a run ends if its lowest loss is above the median of the others' at that epoch; "hyperband": by rungs
+            of epochs, a third of each continues; "none".
         folder: Where runs are kept, as for `train`.
-        tell: What is done with a line of progress.
+        tell: Called with each line of progress.
 
     Raises:
-        InputError: Optuna is missing; there is nothing to search; the journal holds a study of another space or other
+        InputError: Optuna is missing; there is nothing to search; the journal has a study of another space or other
             settings, or is damaged; the first trials all failed.
     """
     check_optuna()
     check_size(space, trials, minutes)
     find_task(config)
-    open_data(config)  # what is wrong with the data is told before there is a study
+    open_data(config)  # faults of the data are reported before there is a study
     study = Study(config, space, pruner, folder)
     end = math.inf if minutes is None else time.monotonic() + 60 * minutes
     is_interrupted = not study.work(trials, lambda: time.monotonic() < end, tell)
@@ -175,13 +175,13 @@ def search(
 
 
 def check_optuna() -> None:
-    """Raises InputError, with what to install, where Optuna is missing."""
+    """Raises InputError, with what to install, if Optuna is missing."""
     if optuna is None:
         raise InputError('--search needs the package optuna, which is not installed: pip install "optuna>=4.3"')
 
 
 def check_size(space: Space, trials: int, minutes: float | None = None) -> None:
-    """Raises InputError where so many trials, or minutes, are none, or where the space has no more settings than trials."""
+    """Raises InputError if the number of trials or minutes is too small, or if the space has no more settings than trials."""
     if trials < 1:
         raise InputError("--trials {trials}: give the number of trials, 1 or more.", trials=trials)
     if minutes is not None and not (minutes > 0 and math.isfinite(minutes)):
@@ -192,13 +192,13 @@ def check_size(space: Space, trials: int, minutes: float | None = None) -> None:
 
 
 class Study:
-    """Optuna's study of an experiment's settings, in `search.journal` beside its runs.
+    """Optuna's study of an experiment's settings, in `search.journal` next to its runs.
 
     Args:
         config, space, pruner, folder: As for `search`.
 
     Raises:
-        InputError: The journal holds a study of another space or other settings, or is damaged.
+        InputError: The journal has a study of another space or other settings, or is damaged.
     """
 
     def __init__(self, config: Config, space: Space, pruner: Pruner = "median", folder: str | Path | None = None):
@@ -208,10 +208,10 @@ class Study:
         self.config, self.space, self.folder = config, space, folder
         self.journal = runs_folder(folder) / config.experiment / JOURNAL
         self.measure = "accuracy" if config.is_classifier else "score"
-        # What it warns of is its own lock, which others hold for a moment.
+        # Its warnings concern its own lock, which others hold for a moment.
         optuna.logging.set_verbosity(optuna.logging.ERROR)
         self.journal.parent.mkdir(parents=True, exist_ok=True)
-        # Made with O_EXCL: a mounted Drive knows no symbolic links.
+        # Made with O_EXCL: a mounted Drive does not support symbolic links.
         lock = JournalFileOpenLock(str(self.journal), grace_period=LOCK_SECONDS)
         with self._alone():
             _mend(self.journal, lock)
@@ -228,7 +228,7 @@ class Study:
             self._check_same()
 
     def _check_same(self) -> None:
-        """Enters what the study is of; raises InputError where it is of something else."""
+        """Records what the study is about; raises InputError if it is about something else."""
         settings = name_same(self.config, self.space)
         if self.config.file is not None and self.config.file.is_file():
             settings["own code"] = hash_own_code(self.config.file, self.config)
@@ -248,7 +248,7 @@ class Study:
 
     @contextlib.contextmanager
     def _alone(self) -> Iterator[None]:
-        """Within it no other process proposes a trial; so that all know of each other's, and there is none too many."""
+        """Inside it, no other process proposes a trial; so every process knows all trials, and there are never too many."""
         from optuna.storages.journal import JournalFileOpenLock
 
         lock = JournalFileOpenLock(str(self.journal) + ".proposing", grace_period=LOCK_SECONDS)
@@ -256,19 +256,19 @@ class Study:
         try:
             yield
         finally:
-            with contextlib.suppress(RuntimeError):  # broken by another process, since this one slept
+            with contextlib.suppress(RuntimeError):  # broken by another process, since this one was suspended
                 lock.release()
 
     def work(self, trials: int, may_begin: Callable[[], bool], tell: Callable[[str], None] = tell_progress) -> bool:
-        """Trains trials until there are so many and all have ended, here or in another process.
+        """Trains trials until there are enough and all have ended, here or in another process.
 
         Args:
-            trials: How many there are to be.
-            may_begin: Whether another may begin now.
-            tell: What is done with a line of progress.
+            trials: Number of trials that there should be.
+            may_begin: Returns whether another may begin now.
+            tell: Called with each line of progress.
 
         Returns:
-            Whether all have ended; False where Ctrl-C ended it, or a run paused.
+            Whether all have ended; False if Ctrl-C ended it, or a run paused.
         """
         has_told = False
         while True:
@@ -298,15 +298,15 @@ class Study:
         return None
 
     def _propose(self, trials: int) -> Trial | None:
-        """Enters a new trial into the journal, whole: killed before that, the process leaves none, and after it one that can be trained."""
+        """Enters a new trial into the journal, complete: if the process is killed before, there is no trial; after it, there is one that can be trained."""
         with self._alone():
             known = self._study.get_trials(deepcopy=False)
             number = len(known)
             if number >= trials:
                 return None
-            # What is drawn depends on the seed, the trial and those before it, not on the process.
+            # The draw depends on the seed, the trial and those before it, not on the process.
             seed = int(hashlib.sha256(f"{self.config.seed} {number}".encode()).hexdigest()[:8], 16)
-            with warnings.catch_warnings():  # of earlier versions, that a worker's running trials are an experiment
+            with warnings.catch_warnings():  # in earlier versions `constant_liar` is experimental
                 warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)
                 sampler = optuna.samplers.TPESampler(seed=seed, constant_liar=True)
             distributions = {key: _as_distribution(values) for key, values in self.space.items()}
@@ -323,7 +323,7 @@ class Study:
             return self._describe(self._study.get_trials(deepcopy=False)[number])
 
     def _train(self, trial: Trial, tell: Callable[[str], None]) -> bool:
-        """Trains a trial and enters how it ended; returns False where it was stopped and is to go on later."""
+        """Trains a trial and records how it ended; returns False if it was stopped and is to be resumed later."""
         from optuna.exceptions import UpdateFinishedTrialError
 
         config, states = self.settle(trial), optuna.trial.TrialState
@@ -332,13 +332,13 @@ class Study:
         identity = self._storage.get_trial_id_from_study_id_trial_number(study, trial.number)
 
         def prune(epoch: int, logs: dict[str, float]) -> bool:
-            # The monitor's is of the same images each time, without penalties and whatever the loss is.
+            # The monitor's loss is measured on the same images each time, without penalties and whatever the loss function is.
             name, sign = ("val_probe_loss", -1) if "val_probe_loss" in logs else (watched, -1 if better == "min" else 1)
             if name not in logs:
                 return False
             try:
                 self._storage.set_trial_intermediate_value(identity, epoch, sign * float(logs[name]))
-            except UpdateFinishedTrialError:  # another process trained it to its end meanwhile
+            except UpdateFinishedTrialError:  # another process has trained it to its end in the meantime
                 return True
             return self._study.pruner.prune(self._study, self._storage.get_trial(identity))
 
@@ -350,7 +350,7 @@ class Study:
 
         try:
             run = find_unfinished(config, self.folder)
-            if run is None or run.environment.get("status") != "pruned":  # pruned by a process that was killed then
+            if run is None or run.environment.get("status") != "pruned":  # pruned: its process was killed after that
                 run = train_once(config, self.folder, prune)
         except InUse:
             return True
@@ -359,7 +359,7 @@ class Study:
             if not isinstance(error, InputError):
                 traceback.print_exc()
             tell(Sentence("It failed. {reason}", reason=error if isinstance(error, InputError) else reason))
-            # For the sampler as a pruned one without a loss, the worst there is: it seeks elsewhere.
+            # For the sampler it counts as pruned without a loss, the worst result there is: it searches elsewhere.
             end(states.PRUNED, failed=True, reason=str(error) if isinstance(error, InputError) else reason)
             ended = [other.status for other in self.read_trials() if other.status != "running"]
             if len(ended) >= MOST_FAILED and set(ended) == {"failed"}:
@@ -389,7 +389,7 @@ class Study:
         return apply_settings(self.config, trial.words)
 
     def read_trials(self) -> list[Trial]:
-        """Returns all trials of the study as they are now, those of other processes too."""
+        """Returns all trials of the study as they are now, also those of other processes."""
         return [self._describe(trial) for trial in self._study.get_trials(deepcopy=False)]
 
     def _describe(self, trial: Any) -> Trial:
@@ -409,7 +409,7 @@ class Study:
         )  # fmt: skip
 
     def tabulate(self, trials: list[Trial]) -> pd.DataFrame:
-        """Returns trials as a table, one row each."""
+        """Returns trials as a table, one row for each."""
         return pd.DataFrame(
             [
                 {
@@ -422,19 +422,19 @@ class Study:
         )  # fmt: skip
 
     def importance(self) -> dict[str, float]:
-        """Returns the share of the scores' variance that each setting explains alone, the largest first; {} where that cannot be told."""
+        """Returns the share of the scores' variance that each setting explains alone, the largest first; {} if that cannot be measured."""
         finished = [trial.score for trial in self.read_trials() if trial.status == "finished"]
         if len(finished) < FEWEST_FOR_IMPORTANCE or len(set(finished)) < 2 or len(self.space) < 2:
             return {}
         evaluator = optuna.importance.FanovaImportanceEvaluator(seed=self.config.seed)
         try:
             return optuna.importance.get_param_importances(self._study, evaluator=evaluator)
-        except (ValueError, RuntimeError):  # such as of a setting that had one value only
+        except (ValueError, RuntimeError):  # for example if a setting had only one value
             return {}
 
 
 def read_score(run: Run) -> tuple[float | None, float | None]:
-    """Returns a finished run's measure on validation, turned round where less is better, and its log loss; None where there is none."""
+    """Returns a finished run's measure on validation, with its sign reversed if lower is better, and its log loss; None if there is none."""
     metrics = run.read_json("metrics_val.json")
     if run.config.is_classifier:
         return metrics.get("accuracy"), metrics.get("log_loss")
@@ -445,10 +445,10 @@ def read_score(run: Run) -> tuple[float | None, float | None]:
 
 
 def describe_winner(found: Found) -> list[Sentence]:
-    """Says which settings are called the best, what their trial claimed, and how far that can be believed.
+    """Describes the settings that are called the best, the score of their trial, and how far that can be trusted.
 
     Args:
-        found: What `search` returns; some of its best trials have been trained with more seeds.
+        found: The result of `search`; some of its best trials have been trained with more seeds.
     """
     scores = {number: [read_score(run)[0] for run in runs] for number, runs in found.seeds.items()}
     winner = max(found.best, key=lambda trial: sum(scores[trial.number]) / len(scores[trial.number]))
@@ -479,7 +479,7 @@ def describe_winner(found: Found) -> list[Sentence]:
 
 
 def _choose_best(trials: list[Trial]) -> list[Trial]:
-    """The finished trials with the highest scores, of equal ones those with the lower loss; of the same settings the first."""
+    """The finished trials with the highest scores; among equal scores those with the lower loss; of the same settings the first trial."""
     finished = {str(trial.words): trial for trial in reversed(trials) if trial.status == "finished"}.values()
     order = sorted(finished, key=lambda one: (-one.score, math.inf if one.loss is None else one.loss, one.number))
     return order[:BEST]
@@ -491,7 +491,7 @@ def _build_pruner(name: str, config: Config) -> Any:
         return optuna.pruners.NopPruner()
     if name == "hyperband":
         return optuna.pruners.HyperbandPruner(min_resource=1, max_resource=epochs, reduction_factor=3)
-    # A fifth of the epochs every run may have: the first ones tell a warm-up from a good start no better than chance.
+    # Every run may use a fifth of its epochs: the first epochs tell a warm-up from a good start no better than chance.
     return optuna.pruners.MedianPruner(n_startup_trials=5, n_warmup_steps=epochs // 5)
 
 
@@ -504,7 +504,7 @@ def _as_distribution(values: Any) -> Any:
 
 
 def _mend(journal: Path, lock: Any) -> None:
-    """Cuts off the half of a line that a machine left when it went down: Optuna would read nothing behind it."""
+    """Cuts off the incomplete line that a machine left when it crashed: Optuna would read nothing after it."""
     lock.acquire()
     try:
         if journal.exists():
@@ -513,5 +513,5 @@ def _mend(journal: Path, lock: Any) -> None:
                 if held and not held.endswith(b"\n"):
                     file.truncate(held.rfind(b"\n") + 1)
     finally:
-        with contextlib.suppress(RuntimeError):  # broken by another process, since this one slept
+        with contextlib.suppress(RuntimeError):  # broken by another process, since this one was suspended
             lock.release()

@@ -1,4 +1,4 @@
-"""The figures of a search: the scores by trial, by each setting, and what each setting explains."""
+"""The figures of a search: the scores by trial, by each setting, and the importance of each setting."""
 
 from collections.abc import Iterator
 
@@ -9,15 +9,15 @@ from pbl.reports.drawing import BLUE, GREEN, GREY, ORANGE, caption, literal
 from pbl.training.space import Range, Space
 from pbl.training.study import Found, Trial
 
-WIDEST = 4  # panels side by side
+WIDEST = 4  # panels in a row
 
 
 def draw_search(found: Found, space: Space, experiment: str) -> Iterator[tuple[str, Figure]]:
-    """Yields name and figure: `history`, `slices` and, where it is known, `importance`.
+    """Yields name and figure: `history`, `slices` and, if it is known, `importance`.
 
     Args:
-        found: What `pbl.training.study.search` returns.
-        space: What was searched.
+        found: The result of `pbl.training.study.search`.
+        space: The space that was searched.
         experiment: The experiment's name, for the headings.
     """
     if any(trial.status == "finished" for trial in found.trials):
@@ -34,8 +34,8 @@ def plot_history(trials: list[Trial], name: str, title: str) -> Figure:
     """Draws the score of each trial, the best one so far, and where trials were pruned or failed.
 
     Args:
-        trials: In their order.
-        name: What the score is.
+        trials: The trials, in their order.
+        name: Name of the score.
         title: The heading.
     """
     figure = Figure(figsize=(7, 4.2), layout="constrained")
@@ -59,12 +59,12 @@ def plot_history(trials: list[Trial], name: str, title: str) -> Figure:
 
 
 def plot_slices(trials: list[Trial], space: Space, name: str, title: str) -> Figure:
-    """Draws the score by each setting, a panel each; pruned trials are marks at the lower edge.
+    """Draws the score by each setting, one panel for each; pruned trials are marks at the lower edge.
 
     Args:
-        trials: In their order: later ones are darker.
-        space: What was searched.
-        name: What the score is.
+        trials: The trials, in their order: later ones are darker.
+        space: The space that was searched.
+        name: Name of the score.
         title: The heading.
     """
     across = min(WIDEST, len(space))
@@ -97,10 +97,10 @@ def plot_slices(trials: list[Trial], space: Space, name: str, title: str) -> Fig
 
 
 def plot_importance(importance: dict[str, float], title: str) -> Figure:
-    """Draws what share of the scores' variance each setting explains.
+    """Draws the share of the scores' variance that each setting explains.
 
     Args:
-        importance: By the settings' names, the largest first.
+        importance: The shares, 0 to 1, by the settings' names, the largest first.
         title: The heading.
     """
     figure = Figure(figsize=(7, 1.4 + 0.4 * len(importance)), layout="constrained")

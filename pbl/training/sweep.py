@@ -24,14 +24,14 @@ from pbl.storage.trust import is_code_left_out
 from pbl.storage.writing import replacing, temporary_folder, write_table
 from pbl.training.run import train
 
-POLL_SECONDS = 5  # between two looks at runs that other processes train
+POLL_SECONDS = 5  # seconds between two checks of runs that other processes train
 
 
 def parse_sweep(text: str) -> dict[str, list[str]]:
     """Turns `"learning_rate=0.1,0.01 model_options.widths=[64],[64,32]"` into the values of each setting, as words.
 
     Raises:
-        InputError: It is not of that form, or names a setting or a value twice.
+        InputError: It does not have that form, or names a setting or a value twice.
     """
     values: dict[str, list[str]] = {}
     for word in text.split():
@@ -48,7 +48,7 @@ def parse_sweep(text: str) -> dict[str, list[str]]:
 
 
 def plan_sweep(config: Config, values: dict[str, list[str]], seeds: int) -> list[tuple[dict[str, Any], Config]]:
-    """Returns what is swept, and the settings, of every run; seeds count up from that of `config`.
+    """Returns, for every run, the values that are swept and the settings; seeds count up from that of `config`.
 
     Raises:
         InputError: A setting is unknown or a value out of range.
@@ -75,20 +75,20 @@ def run_sweep(
     folder: str | Path | None = None,
     tell: Callable[[str], None] = tell_progress,
 ) -> tuple[pd.DataFrame, Path]:
-    """Trains them one after another. What has ended is not trained again; what was cut off goes on; what fails is kept.
+    """Trains the runs one after another. Finished runs are not trained again; interrupted runs are resumed; failed ones are recorded.
 
     Args:
-        runs: As `plan_sweep` gives them.
+        runs: As `plan_sweep` returns them.
         folder: Where runs are kept, as for `train`.
-        tell: What is done with a line of progress.
+        tell: Called with each line of progress.
 
     Returns:
-        One row a run, in the order of the plan, and the file `sweep_<settings>_<plan>.csv` that holds it: the swept settings, `run`, `status`,
-        `val_accuracy`, `val_log_loss`, `best_epoch`, `epochs`, `seconds` of `fit`, `reason` of what failed. Where Ctrl-C
-        ended it, a row is of a run that is "interrupted".
+        One row for each run, in the order of the plan, and the file `sweep_<settings>_<plan>.csv` with these rows: the swept settings, `run`, `status`,
+        `val_accuracy`, `val_log_loss`, `best_epoch`, `epochs`, `seconds` of `fit`, `reason` of a failure. If Ctrl-C
+        ended it, a row has a run that is "interrupted".
     """
     runs = list(runs)
-    # Named by what is swept, and by all settings but the seed: another sweep does not replace it, more seeds extend it.
+    # Named by the swept settings, and by all settings except the seed: so another sweep does not replace it, and more seeds extend it.
     plan = sorted({str({**config.decides(), "seed": 0}) for _, config in runs})
     swept = [key.rpartition(".")[2] for key in runs[0][0] if key != "seed"]
     name = "_".join(["sweep", *swept, hashlib.sha256("\n".join(plan).encode()).hexdigest()[:6]])
@@ -112,23 +112,23 @@ def train_each(
     folder: str | Path | None = None,
     tell: Callable[[str], None] = tell_progress,
 ) -> Iterator[tuple[Config, Run | None, str]]:
-    """Trains several runs one after another; each failure is told and the next one begun. Ends where Ctrl-C ended a run.
+    """Trains several runs one after another; each failure is reported and the next run begins. Ends if Ctrl-C ended a run.
 
-    Several processes may do so in one folder, each in its own Colab: what another one trains is passed over, looked at again
-    in the end, and its result read.
+    Several processes may do so in one folder, each in its own Colab: a run that another process trains is skipped, looked at again
+    at the end, and its result is read.
 
     Args:
-        runs: What is swept, for the line of progress, and the settings.
+        runs: The swept values, for the line of progress, and the settings.
         folder, tell: As for `run_sweep`.
 
     Yields:
-        The settings; the run, or None where none was made; and why it failed, or "". In the order of `runs`, but those last
-        that other processes trained.
+        The settings; the run, or None if none was made; and why it failed, or "". In the order of `runs`, except that runs
+        that other processes trained come last.
     """
     planned = list(runs)
     waiting, passed_over, in_vain = deque(enumerate(planned, 1)), set(), 0
     while waiting:
-        if in_vain > len(waiting):  # all that are left are in work elsewhere
+        if in_vain > len(waiting):  # all remaining runs are being trained elsewhere
             time.sleep(POLL_SECONDS)
             in_vain = 1
         number, (swept, config) = waiting.popleft()
@@ -146,7 +146,7 @@ def train_each(
             waiting.append((number, (swept, config)))
             in_vain += 1
             continue
-        except Exception as error:  # a sweep of a night is not lost for one of its runs
+        except Exception as error:  # one failed run must not end a sweep of a complete night
             run, reason = find_unfinished(config, folder), f"{type(error).__name__}: {error}"
             if not isinstance(error, InputError):
                 traceback.print_exc()
@@ -161,10 +161,10 @@ def train_each(
 def train_once(
     config: Config, folder: str | Path | None = None, prune: Callable[[int, dict[str, float]], bool] | None = None
 ) -> Run:
-    """Returns the finished run of these very settings, or trains one as `train` does, with the experiment's own code.
+    """Returns the finished run with exactly these settings, or trains one as `train` does, with the experiment's own code.
 
     Args:
-        config, folder, prune: As `train` takes them.
+        config, folder, prune: As for `train`.
 
     Raises:
         InUse: Another process trains it now.
@@ -173,7 +173,7 @@ def train_once(
     keras.backend.clear_session()
     if (
         config.file and not is_code_left_out()
-    ):  # anew: another experiment may have entered other code under the same name
+    ):  # again: another experiment may have entered other code under the same name
         run_experiment_file(config.file)
     return find_finished(config, folder) or train(config, folder=folder, prune=prune, again=False)
 
@@ -187,17 +187,17 @@ def plan_comparison(
     tell: Callable[[str], None] = tell_progress,
     folds: int | None = None,
 ) -> list[tuple[dict[str, Any], Config]]:
-    """Returns the runs of a comparison under an equal budget: seed by seed, so that one cut short has all of each.
+    """Returns the runs of a comparison under an equal budget: seed by seed, so that an interrupted one has equally many runs of each.
 
     Args:
         configs: The experiments.
-        seeds: How many of each, counted up from its own.
+        seeds: Number of seeds for each, counted up from its own.
         epochs: The budget of each run in epochs.
         minutes: Or in minutes of training: two epochs of each are timed first, so that its learning-rate schedule ends in time.
-        budget_file: Where the epochs found for `minutes` are kept, so that the same command, and other processes, go on with the
-            same runs; beside the runs, since all who share these share it. Its folder is theirs alone.
-        tell: What is done with a line of progress.
-        folds: For a cross-validation: each seed is trained so many times, with each of so many folds as validation.
+        budget_file: Where the epochs found for `minutes` are kept, so that the same command, and other processes, continue with the
+            same runs. It is next to the runs, since all who share these share it. Its folder is theirs alone.
+        tell: Called with each line of progress.
+        folds: For a cross-validation: each seed is trained so many times, each time with another one of so many folds as validation.
 
     Raises:
         InputError: The experiments' epochs differ and no budget was given; two experiments are the same.
@@ -238,7 +238,7 @@ def budget_file(folder: str | Path | None = None) -> Path:
 
 
 def _fit_to_minutes(config: Config, minutes: float, file: Path | None, tell: Callable[[str], None]) -> Config:
-    """The settings with as many epochs as fit into the time here; without fine-tuning epochs."""
+    """The settings with as many epochs as fit into the time on this machine; without fine-tuning epochs."""
     key = hashlib.sha256(str((config.decides(), minutes)).encode()).hexdigest()[:16]
     try:
         known = json.loads(file.read_text(encoding="utf-8")) if file is not None and file.exists() else {}
@@ -266,7 +266,7 @@ def _fit_to_minutes(config: Config, minutes: float, file: Path | None, tell: Cal
 
 @contextlib.contextmanager
 def _timing(file: Path | None) -> Iterator[None]:
-    """Within it no other process of the same folder times an epoch: the next one reads what this one found."""
+    """Inside it, no other process of the same folder times an epoch: the next one reads the result of this one."""
     if file is None:
         yield
         return

@@ -1,4 +1,4 @@
-"""`tensorboard=true`: a run's log for TensorBoard, by Keras's own callback. `tensorboard --logdir RUN/tensorboard` shows it."""
+"""`tensorboard=true`: a run's log for TensorBoard, written by Keras's own callback. `tensorboard --logdir RUN/tensorboard` shows it."""
 
 import importlib.metadata
 import importlib.util
@@ -16,9 +16,9 @@ from pbl.runs import Run
 
 
 def check_tensorboard() -> None:
-    """Raises InputError where nothing can be logged: `tf.summary` needs the package tensorboard for writing too.
+    """Raises InputError if nothing can be logged: `tf.summary` needs the package tensorboard for writing too.
 
-    TensorFlow 2.20 brings it, 2.21 does not.
+    TensorFlow 2.20 installs it, 2.21 does not.
     """
     try:
         import tensorboard.summary.v2  # noqa: F401
@@ -31,7 +31,7 @@ def check_tensorboard() -> None:
 
 
 def describe_looking(folder: Path) -> str:
-    """How to look at a log."""
+    """How to open a log."""
     where = shlex.quote(str(folder))
     hint = say(
         "To watch it: tensorboard --logdir {where} (in Colab: %load_ext tensorboard, then %tensorboard --logdir {where}).",
@@ -44,16 +44,16 @@ def describe_looking(folder: Path) -> str:
 
 
 class TensorBoardLog(keras.callbacks.TensorBoard):
-    """Logs what Keras and the callbacks before it log of each epoch, and the learning rate. Epochs count from 1.
+    """Logs what Keras and the callbacks before it log for each epoch, and the learning rate. Epochs count from 1.
 
-    After each epoch the log is complete on the disk. Where it cannot be written, as on a full disk, it is given up, and the
-    training goes on.
+    After each epoch the log is complete on the disk. If it cannot be written, as on a full disk, logging stops, and the
+    training continues.
 
     Args:
-        folder: The log's folder; `train` and `validation` come below it.
+        folder: The log's folder; `train` and `validation` are made in it.
     """
 
-    # Nothing is logged by step, so no step waits for a log.
+    # Nothing is logged for single steps, so no step waits for a log.
     on_train_batch_begin = keras.callbacks.Callback.on_train_batch_begin
     on_train_batch_end = keras.callbacks.Callback.on_train_batch_end
     on_test_batch_begin = keras.callbacks.Callback.on_test_batch_begin
@@ -70,7 +70,7 @@ class TensorBoardLog(keras.callbacks.TensorBoard):
 
     def on_epoch_end(self, epoch: int, logs: dict | None = None) -> None:
         self._write(lambda: super(TensorBoardLog, self).on_epoch_end(epoch + 1, logs))
-        # Else it would wait for two minutes in memory, and be lost where the process is killed.
+        # Otherwise it would wait for two minutes in memory, and be lost if the process is killed.
         self._write(lambda: [writer.flush() for writer in self._writers.values()])
 
     def on_train_end(self, logs: dict | None = None) -> None:
@@ -86,12 +86,12 @@ def log_settings(run: Run) -> None:
     if folder.exists():
         return
     text = json.dumps(run.config.model_dump(mode="json"), indent=1, ensure_ascii=False)
-    code = "\n".join(f"    {line}" for line in text.splitlines())  # so indented, Markdown shows it as it is
+    code = "\n".join(f"    {line}" for line in text.splitlines())  # with this indentation Markdown shows it unchanged
     _log(folder, lambda: tf.summary.text("settings", code, step=0))
 
 
 def log_figures(run: Run) -> None:
-    """Logs the figures that a training has made."""
+    """Logs the figures that a training has drawn."""
     epoch = run.environment["epochs"]
 
     def write() -> None:

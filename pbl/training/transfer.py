@@ -1,4 +1,4 @@
-"""Starting from what was learned elsewhere: weights of an earlier run, and the features of a frozen backbone."""
+"""Starting from something already learned: weights of an earlier run, and the features of a frozen backbone."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -25,7 +25,7 @@ _MAY_DIFFER = ("weights", "dropout", "l2")
 def take_weights(model: keras.Model, config: Config, class_names: Sequence[str]) -> Sentence:
     """Gives a model the weights that `config.initial_weights` names.
 
-    Of a run on other classes the last layer is not taken over: it starts anew.
+    From a run on other classes the last layer is not used: it starts from new weights.
 
     Args:
         model: A model just built from `config`.
@@ -34,7 +34,7 @@ def take_weights(model: keras.Model, config: Config, class_names: Sequence[str])
         class_names: The model's classes.
 
     Returns:
-        What was taken over, in a sentence.
+        What was used, in a sentence.
 
     Raises:
         InputError: There is no such run or file, or the weights are of another model or for images of another shape.
@@ -100,7 +100,7 @@ def take_weights(model: keras.Model, config: Config, class_names: Sequence[str])
 
 
 def _take_encoder(model: keras.Model, config: Config, source: Path) -> Sentence:
-    """Gives a classifier, but for its last layer, the weights of an encoder that learned by contrast."""
+    """Gives a classifier, except its last layer, the weights of an encoder that learned by contrast."""
     if not isinstance(model.layers[-1], layers.Dense):
         raise InputError(
             "initial_weights={run}: {model} does not end in a dense layer. The encoder fits only the classifier that it was made from.",
@@ -125,7 +125,7 @@ def check_fine_tuning(model: keras.Model, depth: int) -> None:
     unfreeze(model, 0)
 
 
-# What may stand before the features and gives the same for an image each time.
+# Layers that may come before the features and always give the same output for an image.
 _FIXED = (
     layers.InputLayer,
     layers.Concatenate,
@@ -138,11 +138,11 @@ _FIXED = (
 
 
 def has_fixed_features(model: keras.Model) -> bool:
-    """Returns whether a model is a frozen backbone, pooled, and a head: whether an image has the same features always."""
+    """Returns whether a model is a frozen backbone, pooled, and a head: whether an image always has the same features."""
     inner = [layer for layer in model.layers if isinstance(layer, keras.Model)]
     if len(inner) != 1 or inner[0].trainable_weights or not getattr(model, "inputs", None):
         return False
-    if is_overridden(model, "train_step") or is_overridden(model, "compute_loss"):  # a head alone would not have them
+    if is_overridden(model, "train_step") or is_overridden(model, "compute_loss"):  # the head alone would lack them
         return False
     end = model.layers.index(inner[0]) + 1
     before = [layer for layer in model.layers[: end + 1] if layer is not inner[0]]
@@ -156,13 +156,13 @@ def fit_head(
     callbacks: Sequence[keras.callbacks.Callback] = (),
     initial_epoch: int = 0,
 ) -> None:
-    """Does what `model.fit` does, for a model with fixed features, computing them once in place of once an epoch.
+    """Does what `model.fit` does, for a model with fixed features, but computes these once and not in every epoch.
 
     Args:
         model: A compiled model for which `has_fixed_features` is true. Its own layers are trained.
         data: Training and validation images.
-        epochs: How often the training images are gone through.
-        callbacks: They see the whole model.
+        epochs: Number of passes over the training images.
+        callbacks: They see the complete model.
         initial_epoch: As for `fit`.
     """
     extractor, head = split_backbone(model)
@@ -171,10 +171,10 @@ def fit_head(
     head.compile(optimizer=model.optimizer, loss=model.loss, metrics=["accuracy"])
 
     def follow(*_, **__) -> None:
-        head.stop_training = model.stop_training  # which callbacks set
+        head.stop_training = model.stop_training  # callbacks set it
 
     model.stop_training = False
-    head.history = None  # which `fit` returns: the whole model's callback has it
+    head.history = None  # `fit` returns it: the callback of the complete model has it
     train = data.batches("train", features["train"], initial_epoch)
     monitors = [callback for callback in callbacks if isinstance(callback, OverfittingMonitor)]
     for monitor in monitors:

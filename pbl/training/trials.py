@@ -1,4 +1,4 @@
-"""Short trials before a long training: what learning rate, does all of it run, can the model learn at all.
+"""Short trials before a long training: which learning rate, does everything run, can the model learn at all.
 
 None of them keeps a run.
 """
@@ -26,19 +26,22 @@ from pbl.training.performance import fused_operations
 from pbl.training.run import rehearse
 
 SMOOTHING = 0.9
-DIVERGED = 4.0  # times the lowest loss so far: nothing more is to be seen
+DIVERGED = 4.0  # times the lowest loss so far: above it, nothing more can be learned from the trial
 MEMORISED = 0.95
-BLOCK = 10  # steps, over which accuracy is the mean
-MEASURES = {"classification": "accuracy", "segmentation": "dice"}  # by task, what says that all is known
+BLOCK = 10  # steps over which accuracy is averaged
+MEASURES = {
+    "classification": "accuracy",
+    "segmentation": "dice",
+}  # by task, the measure that shows that all is memorised
 
 
 @dataclass(frozen=True)
 class RateTrial:
-    """What `find_learning_rate` saw.
+    """The result of `find_learning_rate`.
 
     Attributes:
-        table: One row a step: `learning_rate`, `loss` (of that batch, nats) and `smoothed`.
-        suggestion: A tenth of the rate at which the smoothed loss was lowest; None where it never fell.
+        table: One row for each step: `learning_rate`, `loss` (of that batch, nats) and `smoothed`.
+        suggestion: A tenth of the rate at which the smoothed loss was lowest; None if it never fell.
         remark: What the curve does not show, in a sentence; or "".
     """
 
@@ -75,24 +78,36 @@ def find_learning_rate(
     steps: int = 120,
     seed: int = 0,
 ) -> RateTrial:
-    """Tries rising learning rates, one each step, and suggests one (Smith 2015, arXiv:1506.01186, section 3.3).
+    """Tries rising learning rates, one in each step, and suggests one (Smith 2015, arXiv:1506.01186, section 3.3).
 
-    The suggestion is a tenth of the rate at which the smoothed loss is lowest. (That at which it falls most steeply, which
-    other tools suggest, was too high on digits and MNIST: it reached 21 to 28% where a tenth of this one reached 91 to 95.)
+    The suggestion is a tenth of the rate at which the smoothed loss is lowest. (The rate at which it falls most steeply, which
+    other tools suggest, was too high on digits and MNIST: it reached 21 to 28% where a tenth of this one reached 91 to 95%.)
 
     Args:
-        model: A compiled model. A copy of it is trained; the model itself stays as it is.
+        model: A compiled model. A copy of it is trained; the model itself is not changed.
         data: Its training batches, in the order of `data.stream()`.
         lowest, highest: The rates of the first and the last step; 1e-4 to 3 for SGD, 1e-6 to 0.3 for others.
-        steps: How many, at least 20.
-        seed: Of dropout and other random layers.
+        steps: Number of steps, at least 20.
+        seed: Seed of dropout and other random layers.
+
+    Returns:
+        The suggestion, None if the loss never fell; the table of all steps; a remark.
 
     Raises:
-        InputError: The model is not compiled, cannot be copied, or the rates are no range.
+        InputError: The model is not compiled, cannot be copied, or the rates are not a range.
+
+    Example:
+        >>> import pbl
+        >>> data = pbl.load_data("digits")
+        >>> model = pbl.models.mlp(data.input_shape, data.num_classes, widths=[32])
+        >>> model.compile(optimizer="adam", loss="sparse_categorical_crossentropy")
+        >>> trial = pbl.find_learning_rate(model, data, steps=40)
+        >>> 1e-6 < trial.suggestion < 0.3
+        True
     """
     if not model.compiled:
         raise InputError("find_learning_rate takes a compiled model: call model.compile(...) before it.")
-    original = getattr(model.optimizer, "inner_optimizer", model.optimizer)  # not that which scales the loss
+    original = getattr(model.optimizer, "inner_optimizer", model.optimizer)  # not the one that scales the loss
     lowest, highest = (
         given if given is not None else default
         for given, default in zip(
@@ -137,7 +152,7 @@ def find_learning_rate(
 
 
 def _smooth(losses: list[float] | np.ndarray) -> np.ndarray:
-    """Exponential mean, without the pull to zero of its first values (Kingma and Ba 2015, section 3)."""
+    """Exponential mean, without the bias to zero of its first values (Kingma and Ba 2015, section 3)."""
     losses = pd.Series(losses, dtype=float)
     return losses.ewm(alpha=1 - SMOOTHING).mean().where(np.isfinite(losses)).to_numpy()
 
@@ -149,7 +164,7 @@ def _suggest(table: pd.DataFrame, steps: int) -> tuple[float | None, str]:
             "The loss is not a finite number almost from the start. Check the model's outputs and the data."
         )
     at = finite["smoothed"].idxmin()
-    # The scatter of single batches about the curve; a fall within it is none.
+    # The scatter of single batches around the curve; a smaller fall does not count.
     scatter = (finite["loss"] - finite["smoothed"]).abs().median()
     if finite["smoothed"].iloc[:10].mean() - finite["smoothed"][at] < 2 * scatter:
         return None, Sentence("The loss does not fall at any rate. Try train --memorise: can the model learn at all?")
@@ -160,18 +175,24 @@ def _suggest(table: pd.DataFrame, steps: int) -> tuple[float | None, str]:
 
 
 def memorise(config: Config, count: int = 32, steps: int = 300) -> tuple[float, int, int]:
-    """Trains on a few images until the model knows them by heart; a model that cannot is wrong, or its rate is.
+    """Trains on a few images until the model has memorised them; a model that cannot is wrong, or its rate is.
 
-    All that hinders it is off: dropout, weight decay, L2, augmentation, label smoothing, and a schedule that falls.
+    Everything that hinders it is off: dropout, weight decay, L2, augmentation, label smoothing, and a schedule that falls.
 
     Args:
         config: The settings.
-        count: How many training images, of all classes alike.
-        steps: At most so many; each sees all of them.
+        count: Number of training images, equally many of all classes.
+        steps: Most steps; each step sees all of the images.
 
     Returns:
-        The share of them that was classified rightly in the last ten steps (of segmentation the mean Dice), how many it took, and the
+        The share of the images that was classified correctly in the last ten steps (for segmentation the mean Dice), the number of steps, and the
         number of images (there may be fewer than `count`). From 0.95 on all is well.
+
+    Example:
+        >>> import pbl
+        >>> share, steps, images = pbl.memorise(pbl.Config(model="mlp"), count=8)
+        >>> share >= 0.95, images
+        (True, 8)
     """
     if config.task not in MEASURES:
         config.check_is_classifier("train --memorise")
@@ -207,13 +228,13 @@ def _memorise(config: Config, count: int, steps: int) -> tuple[float, int, int]:
         weight.regularizer = None
 
     measure = MEASURES[config.task]
-    enough = 1.0 if config.is_classifier else 0.99  # of masks a pixel of a border may stay wrong
+    enough = 1.0 if config.is_classifier else 0.99  # in masks, a pixel of a border may stay wrong
 
     class Stop(keras.callbacks.Callback):
         def on_epoch_end(self, epoch: int, logs: dict | None = None) -> None:
             self.model.stop_training = logs[measure] >= enough or not np.isfinite(logs["loss"])
 
-    # Its accuracy is that of the steps themselves: batch normalisation's averages for new images lag behind.
+    # Its accuracy is that of the training steps themselves: batch normalisation's averages for new images lag behind.
     with fused_operations(model):
         history = model.fit(
             data.stream(),
@@ -227,17 +248,17 @@ def _memorise(config: Config, count: int, steps: int) -> tuple[float, int, int]:
 
 
 def dry_run(config: Config, folder: str | Path | None = None) -> Run:
-    """Does all that `train` does, with a batch of training and of validation images, and keeps nothing of it.
+    """Does everything that `train` does, with a batch of training and of validation images, and keeps nothing of it.
 
     Args:
         config: The settings.
-        folder: Where runs are kept: the traceback of an error in own code goes beside the experiment's runs.
+        folder: Where runs are kept: the traceback of an error in own code goes next to the experiment's runs.
 
     Returns:
         The run; its folder is gone.
     """
     kept_in = runs_folder(folder) / config.experiment
-    # The schedule of the real length: the short one below has another.
+    # Checks the schedule of the real length: the short training below has another one.
     with tell_slips(kept_in):
         check_schedule(config, [build_callback(name) for name in config.callbacks])
     build_optimizer(config, steps_per_epoch=1000)
@@ -246,12 +267,12 @@ def dry_run(config: Config, folder: str | Path | None = None) -> Run:
     )
     with temporary_folder() as temporary:
         run = rehearse(short, temporary, kept_in)
-        _ = run.config, run.split  # read while they are there
+        _ = run.config, run.split  # read while the folder exists
         return run
 
 
 def describe_memorising(config: Config, accuracy: float, count: int, steps: int) -> Sentence:
-    """What `memorise` means, in a sentence."""
+    """The meaning of the result of `memorise`, in a sentence."""
     if accuracy >= MEMORISED:
         return Sentence(
             "The model has memorised {count} images in {steps} steps: it can learn, and gradients reach all of it.",

@@ -1,7 +1,7 @@
-"""Several trainings at once on one machine: processes that give the same command, each with its share of the cores and one GPU.
+"""Several trainings at once on one machine: processes with the same command, each with its share of the cores and one GPU.
 
-They know nothing of each other but the folder of runs: what one trains the others pass over, and what one that died has left
-another goes on with. The same holds for processes on several machines that share the folder.
+They are connected only through the folder of runs: a run that one process trains is skipped by the others, and a run that a dead process
+left is resumed by another. The same is true for processes on several machines that share the folder.
 """
 
 import contextlib
@@ -16,8 +16,8 @@ from pathlib import Path
 from pbl.errors import InputError, Sentence
 from pbl.storage.writing import temporary_folder
 
-WORKER = "PBL_WORKER"  # of the environment of a worker: its number, from 1
-LOOK_SECONDS = 0.2  # between two looks at what the workers say
+WORKER = "PBL_WORKER"  # environment variable of a worker: its number, from 1
+LOOK_SECONDS = 0.2  # seconds between two looks at the output of the workers
 
 
 def is_worker() -> bool:
@@ -26,13 +26,13 @@ def is_worker() -> bool:
 
 
 def share_machine(count: int) -> list[dict[str, str]]:
-    """Returns for each worker what its environment says about its part of the machine.
+    """Returns, for each worker, the environment variables that define its part of the machine.
 
-    Each gets its share of the cores, one at least, as threads within an operation and beside each other; and one of the GPUs,
-    of which it takes no more memory than it needs: so several can share one.
+    Each gets its share of the cores, at least one, as threads within an operation and between operations; and one of the GPUs,
+    of which it takes no more memory than it needs, so several can share one.
 
     Args:
-        count: How many workers.
+        count: Number of workers.
     """
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
     gpus = _list_gpus()
@@ -48,7 +48,7 @@ def share_machine(count: int) -> list[dict[str, str]]:
 
 
 def _list_gpus() -> list[str]:
-    """The GPUs that this process may use, as `CUDA_VISIBLE_DEVICES` names them; TensorFlow, which would take them, is not asked."""
+    """The GPUs that this process may use, as `CUDA_VISIBLE_DEVICES` names them; TensorFlow is not asked, since it would occupy them."""
     if "CUDA_VISIBLE_DEVICES" in os.environ:
         return [name for name in os.environ["CUDA_VISIBLE_DEVICES"].split(",") if name and name != "-1"]
     try:
@@ -61,19 +61,19 @@ def _list_gpus() -> list[str]:
 def run_workers(
     words: Sequence[str], count: int, tell: Callable[[str], None], say_line: Callable[[str], None] = print
 ) -> list[int]:
-    """Runs so many processes of a command at once, and waits until all have ended.
+    """Runs several processes of a command at once, and waits until all have ended.
 
-    What they say is shown line by line, each with the number of its worker before it. Ctrl-C is handed on to them: they keep
-    the state of their runs, and the same command goes on.
+    Their output is shown line by line, each with the number of its worker in front. Ctrl-C is passed on to them: they keep
+    the state of their runs, and the same command resumes them.
 
     Args:
         words: The words of the command, such as ["train", "model=mlp", "--seeds", "3"]; without `--workers`.
-        count: How many, 1 to 64.
-        tell: What is done with a sentence about a worker.
-        say_line: What is done with a line that a worker said.
+        count: Number of processes, 1 to 64.
+        tell: Called with each sentence about a worker.
+        say_line: Called with each line of a worker's output.
 
     Returns:
-        Their exit statuses. One that died, such as for want of memory (-9), costs nothing but time.
+        Their exit statuses. A worker that died, for example for lack of memory (-9), costs only time.
 
     Raises:
         KeyboardInterrupt: It was stopped by Ctrl-C or SIGTERM; the workers have ended.
@@ -85,12 +85,12 @@ def run_workers(
     with temporary_folder() as folder, contextlib.ExitStack() as opened:
         workers = []
         for number, share in enumerate(share_machine(count), 1):
-            # Into files, not pipes: where this process is killed, the workers are not stopped by a word that nobody reads.
+            # Into files, not pipes: if this process is killed, output that nobody reads does not stop the workers.
             said = opened.enter_context((folder / f"{number}.txt").open("wb"))
             worker = subprocess.Popen(
                 [sys.executable, "-m", "pbl", *words], stdin=subprocess.DEVNULL, stdout=said, stderr=subprocess.STDOUT,
                 env={**os.environ, "PYTHONPATH": path, "PYTHONUNBUFFERED": "1", **share},
-                start_new_session=True,  # Ctrl-C reaches them by this process alone, once
+                start_new_session=True,  # Ctrl-C reaches them only through this process, once
             )  # fmt: skip
             read = opened.enter_context((folder / f"{number}.txt").open(encoding="utf-8", errors="replace"))
             workers.append((worker, read))
@@ -106,7 +106,7 @@ def _wait(workers: list, tell: Callable[[str], None], say_line: Callable[[str], 
     while running:
         time.sleep(LOOK_SECONDS)
         for number, (worker, said) in list(running.items()):
-            has_ended = worker.poll() is not None  # asked before its last words are read
+            has_ended = worker.poll() is not None  # checked before its last output is read
             *lines, rest[number] = (rest[number] + said.read()).split("\n")
             for line in lines + ([rest[number]] if has_ended else []):
                 if line.strip():
@@ -124,7 +124,7 @@ def _wait(workers: list, tell: Callable[[str], None], say_line: Callable[[str], 
 
 @contextlib.contextmanager
 def _stopping(workers: Iterator[subprocess.Popen]) -> Iterator[list[int]]:
-    """Within it Ctrl-C and SIGTERM go to the workers; gives a list that then holds the signal."""
+    """Inside it, Ctrl-C and SIGTERM go to the workers; yields a list that then contains the signal."""
     workers, received = list(workers), []
 
     def hand_on(number: int, *_) -> None:
@@ -135,7 +135,7 @@ def _stopping(workers: Iterator[subprocess.Popen]) -> Iterator[list[int]]:
 
     try:
         before = {number: signal.signal(number, hand_on) for number in (signal.SIGINT, signal.SIGTERM)}
-    except ValueError:  # not in the main thread, which alone is told of signals
+    except ValueError:  # not in the main thread: only that one receives signals
         yield received
         return
     try:

@@ -1,10 +1,10 @@
 """The data doctor: what is wrong with a data set, found before the first training.
 
 Every check is a function of plain arrays that returns findings; `examine` runs them all. Nothing is changed or deleted:
-`write_leave_out` writes the names of images that one may leave out.
+`write_leave_out` only writes the names of images that can be left out.
 
-A finding's severity: "stop", a result on these data would be wrong or no training can begin; "act", look at it before you
-train; "note", good to know. Each threshold stands in its check's file, with what it was measured on
+The severity of a finding: "stop", a result on these data would be wrong or no training can begin; "act", look at it before you
+train; "note", good to know. Each threshold is in the file of its check, with the data that it was measured on
 (experiments/benchmarks/planted_faults.py plants the faults and writes the table).
 """
 

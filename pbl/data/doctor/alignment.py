@@ -1,4 +1,4 @@
-"""How alike two images are once one is laid over the other: candidates by a coarse picture, then aligned pixel by pixel."""
+"""How similar two images are once one is laid over the other: candidates by a coarse picture, then aligned pixel by pixel."""
 
 from collections.abc import Iterator
 from typing import NamedTuple
@@ -10,42 +10,43 @@ from pbl.data.doctor.vectors import average_cells, find_nearest, one_thread, red
 TINY = 16  # pixels a side; smaller images are compared as they are, without a coarse picture and without alignment
 CELLS = 8  # the coarse picture has 8 x 8 cells
 CANDIDATES = 4  # for each image
-# A caption or a logo covers up to a quarter of the height, at the bottom or at the top: the rest is compared too.
+# A caption or a logo covers up to a quarter of the height, at the bottom or at the top: the remaining part is compared too.
 COVERED = 0.25
-FAR = 0.35  # relative distance (see `find_alike`) above which a pair is not aligned more closely
+FAR = 0.35  # relative distance (see `find_alike`) above which a pair is not aligned any further
 STEPS = 3  # of the Gauss-Newton method
 SHIFT, TURN, SCALE = (
     0.1,
     0.18,
     0.2,
-)  # the most by which an image is moved (share of a side), turned (radians), scaled (logarithm)
-# Share of the picture that has structure, from 0 (a point) to 1 (everywhere alike), see `_measure_texture`. An object on an even ground
-# is too simple to tell a cropped copy from another object of the same form: there only shifts are allowed.
+)  # the largest shift (share of a side), rotation (radians) and scaling (logarithm of the factor)
+# Share of the picture that has structure, from 0 (a single point) to 1 (the same everywhere), see `_measure_texture`. An object on an even
+# background is too simple to tell a cropped copy from another object of the same form: for such pictures only shifts are allowed.
 TEXTURED = 0.3
-# Blur as a share of what averages over 3x3 pixels take away. What is left once blur is fitted counts twice: blurred copies are left with
-# a quarter of their distance, stripes behind discs, of which blur takes the stripes, with half.
+# Blur as a multiple of what averages over 3x3 pixels take away. The distance that is left once blur is fitted counts twice: blurred copies
+# keep a quarter of their distance. Stripes behind discs, which blur removes too, keep half of it.
 MOST_BLUR, FITTED = 2, 2
 CHUNK = 256  # pairs at a time, so that they fit into the processor's cache
 
 
 class Alike(NamedTuple):
-    """Pairs of images that may be alike, each once."""
+    """Pairs of images that may be similar, each pair once."""
 
     one: np.ndarray  # int [pairs]
     other: np.ndarray  # int [pairs]
-    distance: np.ndarray  # float32 [pairs], 0: equal; 1: as far apart as two images of the data set by chance
+    distance: np.ndarray  # float32 [pairs], 0: equal; 1: as far apart as two images of the data set on average
 
 
 @one_thread()
 def find_alike(images: np.ndarray, queries: np.ndarray) -> Alike:
-    """Finds the images that are most like each of some of them, and how far apart they are.
+    """Finds the images that are most similar to each of the queries, and how far apart they are.
 
     Candidates are the four images nearest to the query by the cosine of a coarse grey picture (8 x 8 cells, mean removed), in any
-    of the eight ways to turn and mirror a square (four of a rectangle), and the nearest by the upper or lower three quarters
+    of the eight ways to turn and mirror a square (four for a rectangle), and the nearest one by the upper or lower three quarters
     alone. Each candidate is then aligned by Gauss-Newton steps over shift, rotation and scale (S. Baker, I. Matthews 2004,
     "Lucas-Kanade 20 years on", IJCV 56, 221-255, section 2), on pictures of at most 32 pixels a side that are averaged over 3x3.
-    One of the two may be blurred as well. The distance is that of the overlapping parts, all colours, as vectors of mean 0 and norm 1, so brightness and contrast do not
-    count; it is divided by the distance that two of the images have on average, so that it means the same in data of many kinds.
+    One of the two may be blurred as well. The distance is that of the overlapping parts, all colours, as vectors of mean 0 and
+    norm 1. So brightness and contrast do not count. It is divided by the average distance of two of the images, so that it means
+    the same for data of many kinds.
 
     Args:
         images: `uint8 [n, height, width, channels]`, at least 3 pixels a side.
@@ -65,7 +66,7 @@ def find_alike(images: np.ndarray, queries: np.ndarray) -> Alike:
     groups = [(rows, way, (part == at) & (turned == way)) for at, rows in enumerate(PARTS) for way in range(8)]
     for rows, way, chosen in groups:
         for some in _chunk(np.flatnonzero(chosen)):
-            # What one step would reach, at half the resolution: enough to pass over most candidates.
+            # The distance after one step, at half the resolution: enough to rule out most candidates.
             first, second = _turn(half[one[some]], way), half[other[some]]
             distance[some], _ = _step(first, second, _make_mask(first.shape[1:], rows), np.zeros((len(some), 4)))
     pairs = _choose_nearest(one, other, distance)
@@ -79,7 +80,7 @@ def find_alike(images: np.ndarray, queries: np.ndarray) -> Alike:
 
 
 def _choose_nearest(one: np.ndarray, other: np.ndarray, distance: np.ndarray) -> np.ndarray:
-    """Numbers of the pairs, of each two images the nearest one."""
+    """Numbers of the pairs to keep: for each two images the nearest pair."""
     low, high = np.minimum(one, other), np.maximum(one, other)
     order = np.lexsort((distance, high, low))
     is_first = np.ones(len(order), bool)
@@ -98,7 +99,7 @@ def _find_candidates(images: np.ndarray, queries: np.ndarray, k: int) -> tuple[n
     ways = range(8) if images.shape[1] == images.shape[2] else (0, 2, 4, 6)
     for at, rows in enumerate(PARTS):
         still = vectors(coarse[:, rows])
-        mean = still.mean(axis=0)  # what all share, as x-rays do, tells nothing
+        mean = still.mean(axis=0)  # what all images share, as x-rays do, does not help to tell them apart
         still = scale_to_norm(still - mean)
         turned = np.stack(
             [scale_to_norm(vectors(_turn(coarse[queries], way)[:, rows]) - mean) for way in (ways if at == 0 else (0,))]
@@ -108,7 +109,7 @@ def _find_candidates(images: np.ndarray, queries: np.ndarray, k: int) -> tuple[n
         number, nearest = np.repeat(np.arange(len(queries)), count), nearest.ravel()
         way = np.array(ways)[np.einsum("vpd,pd->vp", turned[:, number], still[nearest]).argmax(axis=0)]
         found.append((queries[number], nearest, way, np.full(len(number), at)))
-        # What is nearly symmetric may look more like itself mirrored than moved by a pixel: both are tried.
+        # A nearly symmetric image may resemble its own mirror image more than itself moved by a pixel: both are tried.
         as_it_is = np.flatnonzero(way)
         found.append((queries[number[as_it_is]], nearest[as_it_is], 0 * as_it_is, np.full(len(as_it_is), at)))
     return tuple(np.concatenate(column) for column in zip(*found, strict=True))
@@ -129,7 +130,7 @@ def _make_mask(shape: tuple[int, int], rows: slice) -> np.ndarray:
 
 
 def _align(one: np.ndarray, other: np.ndarray, rows: slice) -> np.ndarray:
-    """Distances of pairs of pictures, `float32 [pairs, height, width, channels]`, each laid over the other as well as it can be."""
+    """Distances of pairs of pictures, `float32 [pairs, height, width, channels]`, each laid over the other as well as possible."""
     grey, other_grey = one.mean(axis=-1), other.mean(axis=-1)
     mask = _make_mask(one.shape[1:3], rows)
     is_simple = np.minimum(_measure_texture(grey), _measure_texture(other_grey)) < TEXTURED
@@ -167,7 +168,7 @@ def _step(
     x, y = np.zeros_like(one), np.zeros_like(one)
     x[:, 1:-1, 1:-1] = (one[:, 1:-1, 2:] - one[:, 1:-1, :-2]) / 2
     y[:, 1:-1, 1:-1] = (one[:, 2:, 1:-1] - one[:, :-2, 1:-1]) / 2
-    # A mask's border is no edge of the picture.
+    # The border of the mask is not an edge in the picture.
     inner = mask.copy()
     inner[:, 1:] *= mask[:, :-1]
     inner[:, :-1] *= mask[:, 1:]
@@ -178,7 +179,7 @@ def _step(
     slopes = np.stack([x, y, y * right - x * down, x * right + y * down]).reshape(4, len(one), -1).transpose(1, 0, 2)
     difference = (other - one).reshape(len(one), -1)
     products = slopes @ slopes.transpose(0, 2, 1)
-    # A little damping, so that a picture without structure moves nowhere.
+    # A little damping, so that a picture without structure is not moved.
     products += (1e-3 * np.trace(products, axis1=1, axis2=2) + 1e-9)[:, None, None] * np.eye(4, dtype=np.float32)
     pull = slopes @ (difference * inner.reshape(len(one), -1))[..., None]
     change = np.linalg.solve(products, pull)[..., 0]
@@ -187,7 +188,7 @@ def _step(
 
 
 def _places(height: int, width: int) -> tuple[np.ndarray, np.ndarray]:
-    """Of each pixel how far below and right of the centre it is, in pixels."""
+    """How far each pixel is below and to the right of the centre, in pixels."""
     down, right = np.mgrid[:height, :width].astype(np.float32)
     return down - (height - 1) / 2, right - (width - 1) / 2
 

@@ -12,46 +12,46 @@ from pbl.data.doctor.finding import Finding, Part, is_official, one_finding
 from pbl.data.doctor.vectors import is_constant, shrink
 from pbl.statistics import binomial_tail, wilson_interval
 
-# Distances are those of `find_alike`. The limits are tried from the largest on. planted_faults.md has the distances of copies
-# and of the nearest images that are none.
+# Distances are those of `find_alike`. The limits are tried from the largest to the smallest. planted_faults.md lists the distances of copies
+# and of the nearest images that are not copies.
 LIMITS = (0.2, 0.16, 0.13, 0.1, 0.08, 0.065, 0.05, 0.04, 0.03)
-# Where images of one class are near each other and those of another far apart, as digits are, a copy is told by how much nearer it is
-# than the third nearest image; it is near by `LIMITS` too, as images that differ in few ways often have one much nearer than others.
+# If images of one class are near each other and those of another class far apart, as with digits, a copy is recognised by how much nearer it is
+# than the third nearest image. It must be near by `LIMITS` too, since images that differ in few ways often have one much nearer than the others.
 RATIOS, RANK = (0.5, 0.45, 0.4, 0.35, 0.3, 0.25, 0.2, 0.15, 0.1), 3
-# How many pairs are so near by chance is told by those just beyond: of images that differ in d ways the pairs within twice a
-# distance are 2^d times those within it. d is measured still farther out, at least 1, at most 6; 4 where nothing is there.
+# How many pairs are this near by chance is estimated from those just beyond: if images differ in d ways, the pairs within twice a
+# distance are 2^d times those within it. d is measured still farther out, at least 1, at most 6; 4 if there are no pairs.
 FEWEST_WAYS, MOST_WAYS, WAYS_BY_DEFAULT = 1, 6, 4
 MOST_WAYS_OF_RATIOS = 10
-CHANCE_P, MOST_BY_CHANCE = 1e-5, 0.25  # of the pairs that are taken for copies, as many may be chance
-# Chains of neighbours that tie so many images together are no copies but images that differ by little, such as cells.
+CHANCE_P, MOST_BY_CHANCE = 1e-5, 0.25  # largest p value; largest share of the pairs taken for copies that may be chance
+# If chains of neighbours tie more than this share of the images together, they are not copies but images that differ little, such as cells.
 CHAINED = 0.5
 COPY_IMAGES, COPY_SHARE, COPY_P = 3, 0.01, 1e-3
-# Photographs have twins by nature, more of them in larger collections: of CIFAR-10's test images 3.3% have one among 50,000 training
-# images (B. Barz, J. Denzler 2020, J. Imaging 6(6), 41). So many are a note. The share is never measured on the data in question.
+# Photographs have twins by nature, and larger collections have more: 3.3% of CIFAR-10's test images have one among 50,000 training
+# images (B. Barz, J. Denzler 2020, J. Imaging 6(6), 41). That many are a note. The share is never measured on the data in question.
 TWINS, TWINS_OF, FEWEST_TWINS = 0.033, 50_000, 0.001
 TWINS_WITH_OTHER_LABELS = 0.1  # share of such twins that carry another label; a convention
-COPIES_IN_TRAIN = 0.1  # share of the training images, for the lower bound of its interval
+COPIES_IN_TRAIN = 0.1  # share of the training images, above which the lower bound of its interval must be
 COPY_CAP = 10_000  # images of a split that are compared with all others
-# Of training images no more are looked at than make so many of all splits, but so many at least; they too are compared with all.
+# Training images are looked at until all splits have ALL_CAP, but at least TRAIN_CAP of them; these too are compared with all images.
 ALL_CAP, TRAIN_CAP = 6_000, 2_000
-# Where a group's word may stand in a name: up to the last or the first hyphen or underscore, the folder, up to the first number, and
-# before the last number. The first is taken that joins these many of the pairs in at least so many groups of at most that size.
+# Where the word of a group may be in a name: up to the last or the first hyphen or underscore, the folder, up to the first number, and
+# before the last number. The first pattern is taken that joins these many of the pairs in at least so many groups of at most that size.
 GROUPS = (r"(.+)[_-]", r"([^_-]+)[_-]", r"(.+/.+)/", r"(\D*[0-9]+)[^0-9]", r"(.*[^0-9])[0-9]+[^0-9]*$")
 JOINED, FEWEST_GROUPS, LARGEST_GROUP = 0.9, 8, 0.2
 
 
 class _Pool(NamedTuple):
-    """The images of all splits, one of each content, without those of one colour."""
+    """The images of all splits, each content once, without those of one colour."""
 
     pixels: np.ndarray  # uint8 [n, at most 32, at most 32, channels]
     labels: np.ndarray
     names: np.ndarray
     split: np.ndarray  # str [n]
-    groups: np.ndarray  # str [n]; "" where an image is in no group
+    groups: np.ndarray  # str [n]; "" if an image is in no group
 
 
 class _Pairs(NamedTuple):
-    """Pairs of images, the nearest first; numbers in the pool, that of the earlier split first."""
+    """Pairs of images, the nearest first; numbers in the pool, the image of the earlier split first."""
 
     one: np.ndarray
     other: np.ndarray
@@ -67,19 +67,19 @@ def find_altered_copies(
     """Copies that a hash misses, between splits, within train, and with other labels.
 
     Each image is compared with all others by `alignment.find_alike`. Which distances mean a copy is decided for each kind of pair:
-    of train and val, of train and test, of val and test, within train, and of other labels. The largest of some fixed limits is
-    taken within which clearly more pairs lie (binomial p below .00001) than those just beyond it let expect by chance. So images
-    that differ in few ways, such as cells or coins, are no copies although each has a near neighbour. Where no distance tells, the
-    same is tried with each pair's distance divided by that to the third nearest image, as it lies by chance in a space of as many
-    dimensions as images differ in ways.
+    train and val, train and test, val and test, within train, and pairs with different labels. The limit is the largest of some
+    fixed ones within which there are clearly more pairs (binomial p below .00001) than the pairs just beyond it let one expect by
+    chance. So images that differ in few ways, such as cells or coins, are not copies although each has a near neighbour. If no
+    distance gives a limit, the same is tried with the distance of each pair divided by the distance to the third nearest image. Its
+    chance level is that of points in a space of as many dimensions as images differ in ways.
 
     "altered_copies": at least 3 images of a split, more than 1% of it, and by a binomial test (p below .001) more than large
-    collections of photographs hold by nature: "stop" in a split of our own making, "act" in an official one. Else a "note".
-    "altered_copies_in_train": surely more than 10% of the training images: "stop", since a split by chance has copies on both
-    sides; "act" where the splits are official; a "note" where groups are kept on one side.
+    collections of photographs hold by nature: "stop" in a split that we made, "act" in an official one. Otherwise a "note".
+    "altered_copies_in_train": the lower bound is above 10% of the training images: "stop", since a random split puts copies on both
+    sides; "act" if the splits are official; a "note" if groups are kept on one side.
     "altered_copies_with_other_labels": in any splits, more than by nature: "act", one of the labels is wrong.
 
-    Pairs within a group are no copies. Exact copies are not counted here.
+    Pairs within a group are not copies. Exact copies are not counted here.
 
     Args:
         splits: See `examine`.
@@ -121,7 +121,7 @@ def _gather(splits: Mapping[str, Part]) -> _Pool:
 
 
 def _choose_queries(split: np.ndarray, splits: list[str], cap: int, seed: int) -> np.ndarray:
-    """Numbers of the images that are looked at, sorted: of each split `cap` at most, of train fewer where there are many."""
+    """Numbers of the images that are looked at, sorted: at most `cap` from each split, fewer from train if there are many."""
     random = np.random.default_rng(seed)
     chosen: list[np.ndarray] = []
     for name in sorted(splits, key=lambda name: name == "train"):
@@ -131,14 +131,14 @@ def _choose_queries(split: np.ndarray, splits: list[str], cap: int, seed: int) -
 
 
 def _order_pairs(alike: Alike, groups: np.ndarray) -> _Pairs:
-    """The pairs, none within a group."""
+    """The pairs, nearest first, without those within a group."""
     one, other = np.minimum(alike.one, alike.other), np.maximum(alike.one, alike.other)
     pairs = _Pairs(one, other, alike.distance).of(np.argsort(alike.distance, kind="stable"))
     return pairs.of((groups[pairs.one] != groups[pairs.other]) | (groups[pairs.one] == ""))
 
 
 def _find_limits(pairs: _Pairs, images: int) -> list[float]:
-    """Those of `LIMITS` within which the pairs do not tie together half of the images."""
+    """The `LIMITS` within which the pairs do not tie half of the images together."""
     from scipy.sparse import coo_array
     from scipy.sparse.csgraph import connected_components
 
@@ -153,8 +153,8 @@ def _find_limits(pairs: _Pairs, images: int) -> list[float]:
 
 
 def _measure_ratios(pairs: _Pairs, images: int) -> tuple[np.ndarray, float]:
-    """Of each pair its distance divided by that to the third nearest image, of either image the nearer one; and in how many ways
-    images differ, by the distances to the second and the third nearest (E. Levina, P. Bickel 2004, NIPS, equation 8, for k = 3)."""
+    """The distance of each pair divided by the distance to the third nearest image, of either image the smaller one; and in how many ways
+    images differ, from the distances to the second and the third nearest (E. Levina, P. Bickel 2004, NIPS, equation 8, for k = 3)."""
     image, distance = np.concatenate([pairs.one, pairs.other]), np.tile(pairs.distance, 2)
     order = np.lexsort((distance, image))
     begins, ends = (np.searchsorted(image[order], np.arange(images), side) for side in ("left", "right"))
@@ -169,7 +169,7 @@ def _measure_ratios(pairs: _Pairs, images: int) -> tuple[np.ndarray, float]:
 
 
 def _choose_copies(pairs: _Pairs, ratios: np.ndarray, ways: float, chosen: np.ndarray, limits: list[float]) -> _Pairs:
-    """Those of the chosen pairs that are copies rather than alike by chance: by distance, or where that tells none by its ratio."""
+    """Those of the chosen pairs that are copies rather than similar by chance: by distance, or by ratio if no distance gives a limit."""
     near = pairs.distance < LIMITS[0]
     limit = _find_limit(pairs.distance[chosen], limits, near[chosen], ways)
     if limit:
@@ -181,20 +181,20 @@ def _choose_copies(pairs: _Pairs, ratios: np.ndarray, ways: float, chosen: np.nd
 def _find_limit(
     values: np.ndarray, limits: Sequence[float], is_near: np.ndarray, ways: float, are_ratios: bool = False
 ) -> float:
-    """The largest limit within which there are more near pairs than those beyond it let expect; 0 where there is none.
+    """The largest limit within which there are more near pairs than those beyond it let one expect; 0 if there is none.
 
     Args:
         values: Distances or ratios of pairs.
-        limits: Those that are tried, the largest first.
+        limits: The limits that are tried, the largest first.
         is_near: Whether a pair may be a copy.
-        ways: In how many ways images differ, at most.
+        ways: In how many ways images differ (the dimension), at most.
         are_ratios: Whether the values are ratios.
     """
     for limit in limits:
         inside = int((values[is_near] < limit).sum())
         beyond, far = (int((values < limit * times).sum()) for times in (2, 4))
         beyond, far = beyond - inside, far - beyond
-        if are_ratios:  # of three images that lie by chance the nearest is within a share of the third's distance
+        if are_ratios:  # chance that the nearest of three random images is within a share of the third one's distance
             within, within_twice = (1 - (1 - min(share, 1) ** ways) ** 2 for share in (limit, 2 * limit))
             chance = within / within_twice
         else:
@@ -207,7 +207,7 @@ def _find_limit(
 
 
 def _measure_twins(images: int) -> float:
-    """The share of photographs that have a twin by nature in a collection of so many."""
+    """The share of photographs that have a twin by nature in a collection of this size."""
     return max(FEWEST_TWINS, TWINS * min(1, images / TWINS_OF))
 
 
@@ -221,11 +221,11 @@ def _describe_pairs(pool: _Pool, pairs: _Pairs) -> dict[str, Any]:
 def _judge_split(
     pool: _Pool, pairs: _Pairs, earlier: str, split: str, looked_at: np.ndarray, official: bool | set[str]
 ) -> list[Finding]:
-    """Whether a split's images, of which some are `looked_at`, numbers in the pool, are copies of an earlier split's."""
+    """Whether images of a split are copies of an earlier split's; `looked_at`: numbers, in the pool, of those that were looked at."""
     found = list(dict.fromkeys(pool.names[pairs.other]))
     if len(found) < COPY_IMAGES:
         return []
-    # Some were found from the earlier split's side and not looked at themselves: they are no part of the share that is told.
+    # Some were found from the earlier split's side and were not looked at themselves: they are not part of the share that is reported.
     of_looked_at = len(np.intersect1d(pairs.other, looked_at))
     twins = _measure_twins(len(pool.names))
     p = binomial_tail(of_looked_at, len(looked_at), twins)
@@ -305,7 +305,7 @@ def _judge_labels(pool: _Pool, pairs: _Pairs, looked_at: int) -> list[Finding]:
 
 
 def suggest_groups(pool: _Pool, pairs: _Pairs) -> str | None:
-    """The pattern, for the setting `groups`, of a word in the names that images of a pair share; None where there is none."""
+    """The pattern, for the setting `groups`, of a word in the names that both images of a pair share; None if there is none."""
     for pattern in GROUPS:
         found = [re.search(pattern, name) for name in pool.names]
         if not all(found):

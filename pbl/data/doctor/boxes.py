@@ -1,7 +1,7 @@
 """Boxes: classes without an object, or with few; images without boxes; boxes outside, without area, doubled, lost, tiny, or of the whole image;
 boxes that a network of centres cannot tell apart; one image with two sets of boxes.
 
-What is harmless was mended when the boxes were read (`pbl.data.boxes`), and is told here.
+Harmless faults were repaired when the boxes were read (`pbl.data.boxes`), and are reported here.
 """
 
 from collections.abc import Mapping
@@ -16,15 +16,15 @@ from pbl.data.doctor.finding import Finding, Part, list_names, one_finding
 
 # Conventions, not measured.
 NEARLY_ALL = 0.95  # share of the images that have no box
-DOMINANT = 0.9  # share of the training boxes that are of one class
+DOMINANT = 0.9  # share of the training boxes that belong to one class
 MANY_OUTSIDE = 0.05  # share of the boxes that reach over the border
-TINY = 4  # pixels that the network sees, of a box's shorter side: one cell of maps of stride 4, as in CenterNet (Zhou et al. 2019)
+TINY = 4  # pixels of the network's input, for the shorter side of a box: one cell of maps of stride 4, as in CenterNet (Zhou et al. 2019)
 MANY_TINY = 0.1  # share of the boxes
 WHOLE = 0.95  # share of the image that a box covers
-STRIDE = 4  # pixels: of the maps of a network of centres
+STRIDE = 4  # pixels: the stride of the maps of a network of centres
 MANY_SHARED = 0.01  # share of the boxes
-SAME = 1.0  # pixels by which boxes of one image may differ and be the same
-LARGEST_SIZE = 4  # times the size now, that is suggested
+SAME = 1.0  # pixels by which two boxes of an image may differ and still count as the same
+LARGEST_SIZE = 4  # times the present image size: the largest that is suggested
 # Checks whose pictures show the boxes over the images.
 DRAWN = frozenset(
     {
@@ -32,7 +32,7 @@ DRAWN = frozenset(
         "shared_centres", "copies_with_other_boxes", "empty_images", "boxes_left_out", "images_without_annotation",
     }
 )  # fmt: skip
-# Colours of classes, told apart by people who confuse red and green too (Okabe and Ito 2008).
+# Colours of classes, which people who confuse red and green can tell apart too (Okabe and Ito 2008).
 COLOURS = ((230, 159, 0), (86, 180, 233), (0, 158, 115), (240, 228, 66), (213, 94, 0), (204, 121, 167), (0, 114, 178))
 
 
@@ -45,9 +45,9 @@ def count_objects(splits: Mapping[str, Part], classes: int) -> dict[str, np.ndar
 
 
 def find_absent_objects(objects: Mapping[str, np.ndarray], class_names: list[str]) -> list[Finding]:
-    """Classes of which a split has no box: "stop" in train where another split has them, and in val where it has no box at all; else "act".
+    """Classes without a box in a split: "stop" in train if another split has them, and in val if it has no box at all; else "act".
 
-    A class that no split has is told once.
+    A class that no split has is reported once.
 
     Args:
         objects: From `count_objects`.
@@ -99,7 +99,7 @@ def find_seldom_objects(
 
 
 def find_class_shares(objects: Mapping[str, np.ndarray], class_names: list[str]) -> list[Finding]:
-    """How many boxes each class has, a "note"; and one class that has over nine tenths of them, a "note"."""
+    """How many boxes each class has, a "note"; and one class that has over nine tenths of them, another "note"."""
     counts = {split: of.sum(axis=0) for split, of in objects.items()}
     train = counts["train"]
     order = np.argsort(-train, kind="stable")
@@ -122,7 +122,7 @@ def find_class_shares(objects: Mapping[str, np.ndarray], class_names: list[str])
 
 
 def find_empty_images(splits: Mapping[str, Part]) -> list[Finding]:
-    """Images without boxes, as they were given: a "note"; "act" where they are nearly all."""
+    """Images that were given without boxes: a "note"; "act" if they are nearly all."""
     empty = {
         split: np.flatnonzero(
             (count_boxes(part.boxes) == 0) & (part.box_faults[:, [OUTSIDE, FLAT, LOST]].sum(axis=1) == 0)
@@ -150,7 +150,7 @@ def find_empty_images(splits: Mapping[str, Part]) -> list[Finding]:
 
 
 def _count_faults(splits: Mapping[str, Part], fault: int) -> tuple[int, list[str]]:
-    """How many boxes have a fault, and the names of their images, those with most first."""
+    """How many boxes have a fault, and the names of their images, those with the most first."""
     found = [
         (int(count), part.names[at])
         for part in splits.values()
@@ -161,7 +161,7 @@ def _count_faults(splits: Mapping[str, Part], fault: int) -> tuple[int, list[str
 
 
 def find_faulty_boxes(splits: Mapping[str, Part]) -> list[Finding]:
-    """Boxes outside their images: "act" where some are so altogether, or many in part, else a "note"; without area, and doubled: a "note"."""
+    """Boxes outside their images: "act" if some are completely outside, or many in part, else a "note"; without area, and doubled: a "note"."""
     findings = []
     kept = sum(int(count_boxes(part.boxes).sum()) for part in splits.values())
     (cut, of_cut), (outside, of_outside) = (_count_faults(splits, fault) for fault in (CUT, OUTSIDE))
@@ -205,7 +205,7 @@ def find_faulty_boxes(splits: Mapping[str, Part]) -> list[Finding]:
 
 
 def find_tiny_boxes(splits: Mapping[str, Part]) -> list[Finding]:
-    """Boxes whose shorter side is under 4 of the pixels that the network sees: "act" where they are a tenth or more, else a "note"."""
+    """Boxes whose shorter side is under 4 pixels of the network's input: "act" if they are a tenth or more, else a "note"."""
     sides, names = [], []
     for part in splits.values():
         is_box = part.boxes[..., 4] >= 0
@@ -236,7 +236,7 @@ def find_whole_image_boxes(splits: Mapping[str, Part], fit: str) -> list[Finding
 
     Args:
         splits: See `examine`.
-        fit: How images were brought to the model's shape: of `pad` the bars are no part of an image.
+        fit: How images were brought to the model's shape: with `pad` the bars are not part of an image.
     """
     train = splits["train"]
     size = train.pixels.shape[1:3]
@@ -263,7 +263,7 @@ def find_whole_image_boxes(splits: Mapping[str, Part], fit: str) -> list[Finding
 
 
 def find_shared_centres(splits: Mapping[str, Part]) -> list[Finding]:
-    """Boxes whose centre lies in the same 4x4 pixels as another's of the image: a network of centres finds one. "act" above 1%, else a "note"."""
+    """Boxes whose centre is in the same 4x4 pixels as another's of the image: a network of centres finds one of them. "act" above 1%, else a "note"."""
     shared, everything, names = 0, 0, []
     width = splits["train"].pixels.shape[2]
     for part in splits.values():
@@ -301,7 +301,7 @@ def find_copies_with_other_boxes(splits: Mapping[str, Part]) -> list[Finding]:
 
 
 def _differ(one: np.ndarray, other: np.ndarray) -> bool:
-    """Whether two images' boxes `[most, 5]` are others, in whatever order."""
+    """Whether the boxes of two images, `[most, 5]`, differ, whatever their order."""
     one, other = (rows[rows[:, 4] >= 0] for rows in (one, other))
     if len(one) != len(other):
         return True
@@ -315,7 +315,7 @@ def _differ(one: np.ndarray, other: np.ndarray) -> bool:
 
 
 def outline(image: np.ndarray, boxes: np.ndarray) -> np.ndarray:
-    """Draws boxes on an image, `uint8 [height, width, 3]`, a colour a class; a small image is enlarged, so that lines are thin.
+    """Draws boxes on an image, `uint8 [height, width, 3]`, one colour for each class; a small image is enlarged, so that lines are thin.
 
     Args:
         image: `uint8 [height, width, 1 or 3]`.

@@ -1,4 +1,4 @@
-"""Simple classifiers, and what they see of an image: five nearest neighbours, and logistic regression."""
+"""Simple classifiers, and the description of an image that they get: five nearest neighbours, and logistic regression."""
 
 from typing import Any
 
@@ -20,7 +20,7 @@ def measure_skill(correct: float, labels: np.ndarray) -> float:
 
 
 def neighbour_labels(part: Part, index: np.ndarray, train: Part, own: bool) -> np.ndarray:
-    """Labels of the 5 nearest training images of `part`'s images `index`, `int [n, 5]`; `own`: not counting the image itself."""
+    """Labels of the 5 nearest training images of `part`'s images `index`, `int [n, 5]`; `own`: the image itself is not counted."""
     queries = vectors(reduce(part.pixels[index], grey=False))[None]
     _, nearest = find_nearest(
         queries,
@@ -33,7 +33,7 @@ def neighbour_labels(part: Part, index: np.ndarray, train: Part, own: bool) -> n
 
 
 def majority(labels: np.ndarray, classes: int) -> np.ndarray:
-    """The most frequent label of each row; if two are equally frequent, that of the nearer image."""
+    """The most frequent label of each row; if two are equally frequent, the one of the nearer image."""
     votes = np.zeros((len(labels), classes))
     for rank, column in enumerate(labels.T):
         votes[np.arange(len(labels)), column] += 1 - 1e-3 * rank
@@ -44,11 +44,11 @@ def describe_images(pixels: np.ndarray) -> np.ndarray:
     """Describes images by the directions of their edges and by their colours, in 4 x 4 cells of the picture.
 
     Histograms of oriented gradients (N. Dalal, B. Triggs 2005, CVPR, section 6: 9 directions without sign, each gradient
-    shared by the two nearest, weighed by its size, L2-Hys normalised), here over the whole picture; and mean colours. On 1,600
-    CIFAR-10 images of 16 x 16 a logistic regression on them reaches 44%, on 50 principal components 33%, 5 neighbours 26%.
+    shared by the two nearest, weighted by its size, L2-Hys normalised), here over the whole picture; and mean colours. On 1,600
+    CIFAR-10 images of 16 x 16 a logistic regression on them reaches 44%, on 50 principal components 33%, and 5 neighbours 26%.
 
     Args:
-        pixels: `uint8 [n, height, width, 1 or 3]`; reduced to 32 pixels a side where larger.
+        pixels: `uint8 [n, height, width, 1 or 3]`; reduced to 32 pixels a side if larger.
 
     Returns:
         `float32 [n, 16 * (9 + channels)]`.
@@ -73,7 +73,7 @@ def _sum_edges_and_colours(pixels: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     size, place = np.hypot(x, y), np.arctan2(y, x) % np.pi / np.pi * DIRECTIONS
     lower = place.astype(np.int32)
     upper_share = size * (place - lower)
-    # Each pixel writes its two shares where they belong; a pass over all directions would take five times as long.
+    # Each pixel adds its two shares to their bins; a pass over all directions would take five times as long.
     histograms = np.zeros((*size.shape, DIRECTIONS), np.float32)
     first = np.arange(0, histograms.size, DIRECTIONS).reshape(size.shape)
     histograms.reshape(-1)[first + lower % DIRECTIONS] = size - upper_share
@@ -109,10 +109,10 @@ def kernel_classifier(features: int, images: int, seed: int) -> Any:
 
 
 def cross_validate(images: np.ndarray, labels: np.ndarray, units: np.ndarray, seed: int) -> np.ndarray:
-    """Returns the logarithm of each class's probability, by models that did not see the image, `float [n, classes]`.
+    """Returns the logarithm of each class's probability, from models that did not see the image, `float [n, classes]`.
 
     Args:
-        images: `float [n, features]`, of `describe_images`.
+        images: `float [n, features]`, from `describe_images`.
         labels: `int [n]`, from 0 on without a gap.
         units: `int [n]`: images of one unit stay in one fold.
         seed: Seed of the five folds.

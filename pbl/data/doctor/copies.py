@@ -7,7 +7,7 @@ from pbl.data.doctor.finding import Finding, Part, is_official, one_finding
 
 
 def find_copies_across(splits: Mapping[str, Part], official: bool | set[str] = False) -> list[Finding]:
-    """Images whose pixels are in two splits: "stop" where we made the split, "act" where one of them is official.
+    """Images whose pixels are in two splits: "stop" if we made the split, "act" if one of them is official.
 
     Args:
         splits: See `examine`.
@@ -55,7 +55,7 @@ def find_differing(splits: Mapping[str, Part], differ: Callable[[Part, int, Part
 
     Args:
         splits: See `examine`.
-        differ: Says so of two images, each a part and its place in it.
+        differ: Whether two images differ; each is given as a part and its place in it.
     """
     places = defaultdict(list)
     for part in splits.values():

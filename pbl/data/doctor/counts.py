@@ -16,7 +16,7 @@ IMBALANCE = 0.1  # images of the smallest class divided by those of the largest
 
 
 def find_broken(broken: Mapping[str, str]) -> list[Finding]:
-    """Images that cannot be decoded: empty, truncated, no image. "stop": it is not known what they show."""
+    """Images that cannot be decoded: empty, truncated, or not an image. "stop": nobody knows what they show."""
     if not broken:
         return []
     names = sorted(broken)
@@ -32,7 +32,7 @@ def find_broken(broken: Mapping[str, str]) -> list[Finding]:
 
 
 def find_damaged_metadata(names: Sequence[str]) -> list[Finding]:
-    """Images whose EXIF, colour profile or comments are damaged: a "note", since their pixels are whole."""
+    """Images whose EXIF, colour profile or comments are damaged: a "note", since their pixels are complete."""
     if not names:
         return []
     return one_finding(
@@ -49,7 +49,7 @@ def _count_classes(part: Part, class_names: list[str]) -> np.ndarray:
 
 
 def find_few(counts: np.ndarray, class_names: Sequence[str], limit: int) -> dict[str, int]:
-    """Of how many images each class is that is of some and of fewer than `limit`, the rarest first."""
+    """How many images each class with some, but fewer than `limit`, has; the rarest class first."""
     return {class_names[c]: int(counts[c]) for c in np.argsort(counts, kind="stable") if 0 < counts[c] < limit}
 
 
@@ -59,7 +59,7 @@ class Absent(NamedTuple):
     Attributes:
         split, other: The split that lacks them, and the one that has them.
         classes: Their names.
-        is_blind: Whether nothing can be learned, or judged, for want of them: train lacks them, or val has no class at all.
+        is_blind: Whether nothing can be learned or judged without them: train lacks them, or val has no class at all.
     """
 
     split: str
@@ -69,7 +69,7 @@ class Absent(NamedTuple):
 
 
 def list_absent(has: Mapping[str, np.ndarray], class_names: Sequence[str]) -> tuple[list[str], list[Absent]]:
-    """Finds classes that are marked in no split, and those that a split lacks and another has: train beside each, the others beside train.
+    """Finds classes that no split has, and those that a split lacks and another has: train is compared with each, the others with train.
 
     Args:
         has: Whether each split has each class, `bool [classes]`.

@@ -1,6 +1,6 @@
 """The checks of the data doctor, and the functions that run them.
 
-A new check is a function that returns findings, in a file beside this one, and one line in `CHECKS` or `CLOSE`.
+A new check is a function that returns findings, in a file next to this one, and one line in `CHECKS` or `CLOSE`.
 """
 
 from collections.abc import Callable, Mapping
@@ -14,16 +14,16 @@ from pbl.data.doctor.vectors import shrink
 
 
 class Examined(NamedTuple):
-    """What is examined; the fields are the arguments of `examine`."""
+    """What is examined; all but the last three fields are arguments of `examine`."""
 
     splits: Mapping[str, Part]
     class_names: list[str]
     broken: Mapping[str, str]
     official: bool | set[str]
     fit: str
-    cap: dict[str, int]  # {"cap": n}: slow checks look at no more than n images; {}: as many as by default
-    small: Mapping[str, Part]  # `splits`, where the slow checks run with images of at most 32 pixels a side
-    marked: Mapping[str, np.ndarray]  # of masks `masks.count_marked`, of boxes `boxes.count_objects`
+    cap: dict[str, int]  # {"cap": n}: slow checks look at no more than n images; {}: each check's own default
+    small: Mapping[str, Part]  # `splits`; for the slow checks with images of at most 32 pixels a side
+    marked: Mapping[str, np.ndarray]  # for masks from `masks.count_marked`, for boxes from `boxes.count_objects`
 
 
 Check = Callable[[Examined], list[Finding]]
@@ -39,7 +39,7 @@ CHECKS: tuple[Check, ...] = (
     lambda data: copies.find_copies_across(data.splits, data.official),
     lambda data: copies.find_copies_within(data.splits),
 )
-# Likewise, of data with classes.
+# Likewise, for data with classes.
 OF_CLASSES: tuple[Check, ...] = (
     lambda data: counts.find_absent_classes(data.splits, data.class_names),
     lambda data: counts.find_small_classes(data.splits, data.class_names),
@@ -47,7 +47,7 @@ OF_CLASSES: tuple[Check, ...] = (
     lambda data: counts.find_imbalance(data.splits, data.class_names),
     lambda data: copies.find_copies_with_other_labels(data.splits, data.class_names),
 )
-# Likewise, of data with masks.
+# Likewise, for data with masks.
 OF_MASKS: tuple[Check, ...] = (
     lambda data: masks.find_absent_marks(data.marked, data.class_names),
     lambda data: masks.find_seldom_marks(data.marked, data.class_names),
@@ -58,7 +58,7 @@ OF_MASKS: tuple[Check, ...] = (
     lambda data: masks.find_masks_like_images(data.splits, data.marked),
     lambda data: masks.find_copies_with_other_masks(data.splits),
 )
-# Likewise, of data with boxes.
+# Likewise, for data with boxes.
 OF_BOXES: tuple[Check, ...] = (
     lambda data: boxes.find_absent_objects(data.marked, data.class_names),
     lambda data: boxes.find_seldom_objects(data.splits, data.marked, data.class_names),
@@ -76,13 +76,13 @@ CLOSE: tuple[Check, ...] = (
     lambda data: shift.find_shift(data.splits, **data.cap),
     lambda data: strangers.find_strangers(data.splits, **data.cap),
 )
-# Likewise, of data with classes.
+# Likewise, for data with classes.
 OF_LABELS: tuple[Check, ...] = (
     lambda data: labels.find_labels_unlike_neighbours(data.small, data.class_names, **data.cap),
     lambda data: labels.find_labels_unlike_predictions(data.small, data.class_names, **data.cap),
     lambda data: reference.find_reference_accuracy(data.small, **data.cap),
 )
-# The words of what `examine_closely` finds.
+# The names of the checks whose findings `examine_closely` returns.
 CLOSE_CHECKS = (
     "altered_copies",
     "altered_copies_in_train",
@@ -110,12 +110,12 @@ def examine(
     """Runs all checks.
 
     Args:
-        splits: "train", "val" and, only where asked for, "test".
+        splits: "train", "val" and, only if asked for, "test".
         class_names: Name of class 0, 1, ...
-        broken: Of each image that could not be decoded, its name and the reason in one line.
+        broken: Name of each image that could not be decoded, and the reason in one line.
         official: Whether the splits came with the data set, or the names of those that did; they are reported, not
             refused, when they share images.
-        fast: Only the checks that take seconds on 60,000 images: those of counts, sizes, constant images, exact copies.
+        fast: Only the checks that take seconds on 60,000 images: counts, sizes, constant images, exact copies.
         fit: How images are brought to the model's shape: "crop", "pad" or "stretch".
 
     Returns:
@@ -142,18 +142,18 @@ def examine_closely(
 
     Args:
         splits, class_names, official: See `examine`.
-        most: Each check but that of harder labels looks at so many images of a split at most; by itself it takes more.
+        most: Each check, except that of harder labels, looks at no more than so many images of a split; None: each check's own limit.
 
     Returns:
-        Findings; none where a split is empty, which `examine` has said. Of one class, as in anomaly detection, and of images with
-        masks or boxes, no label is looked at.
+        Findings; none if a split is empty, which `examine` has reported. With one class, as in anomaly detection, and with masks
+        or boxes, no label is looked at.
     """
     if not len(splits["val"].labels) or not len(splits["train"].labels):
         return []
     # Most checks look at images of at most 32 pixels a side: they are made small once.
     small = {name: part._replace(pixels=shrink(part.pixels)) for name, part in splits.items()}
     has_classes = splits["train"].masks is None and splits["train"].boxes is None
-    if not has_classes:  # what is marked most in an image is no label of it
+    if not has_classes:  # the class that is marked most in an image is not its label
         small = {name: part._replace(labels=np.zeros_like(part.labels)) for name, part in small.items()}
     data = Examined(splits, class_names, {}, official, "crop", {} if most is None else {"cap": most}, small, {})
     has_classes = has_classes and len(set(splits["train"].labels.tolist())) > 1

@@ -1,4 +1,4 @@
-"""What a check gets, and what it gives back."""
+"""What a check gets, and what it returns."""
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
@@ -38,7 +38,7 @@ class Part(NamedTuple):
 
     @property
     def units(self) -> np.ndarray:
-        """Of each image the number of its group, of one in none a number of its own, `int [n]`: what is independent."""
+        """The number of each image's group, `int [n]`; an image in no group has a number of its own. Different units are independent."""
         own = range(len(self.names))
         words = [group or number for group, number in zip(self.groups or [""] * len(self.names), own, strict=True)]
         number_of = {word: number for number, word in enumerate(dict.fromkeys(words))}
@@ -54,7 +54,7 @@ class Finding:
         severity: "stop", "act" or "note".
         message: One sentence: what, where, how many, and the next step.
         items: Names of the images concerned, the worst first.
-        details: Numbers and lists that can be written as JSON; they fill the fields of `template`.
+        details: Numbers and lists that can be written as JSON; they fill in the fields of `template`.
         template: The sentence with `{name}` fields, so that it can be shown in another language.
     """
 
@@ -67,7 +67,7 @@ class Finding:
 
 
 def list_names(names: Sequence[str], most: int = 5) -> str:
-    """The first names, and three dots where there are more."""
+    """The first names, followed by three dots if there are more."""
     return ", ".join(names[:most]) + (", ..." if len(names) > most else "")
 
 
@@ -79,7 +79,7 @@ def one_finding(
     Args:
         check, severity, template: See `Finding`.
         items: Names of the images concerned, the worst first; the first three fill the field `examples`.
-        **details: The other fields of `template`, and what else stands in the file.
+        **details: The other fields of `template`, and anything else that the file contains.
     """
     details["examples"] = list_names(items, 3)
     details |= {name: Sentence(details[name]) for name in WORDS_OF_DOCTOR if isinstance(details.get(name), str)}
@@ -87,12 +87,12 @@ def one_finding(
 
 
 def is_official(split: str, official: bool | set[str]) -> bool:
-    """Whether a split came with the data set; `official` as `examine` takes it."""
+    """Whether a split came with the data set; for `official` see `examine`."""
     return official if isinstance(official, bool) else split in official
 
 
 def find_leak(findings: Iterable[Mapping[str, Any]]) -> dict[str, Any] | None:
-    """What the data doctor found of altered copies on both sides of the split: then no score is to be believed."""
+    """What the data doctor found about altered copies on both sides of the split: then no score can be trusted."""
     for finding in findings:
         if (
             finding["check"] in ("altered_copies", "altered_copies_in_train", "copies_across")
@@ -103,7 +103,7 @@ def find_leak(findings: Iterable[Mapping[str, Any]]) -> dict[str, Any] | None:
 
 
 def find_shift(findings: Iterable[Mapping[str, Any]]) -> dict[str, Any] | None:
-    """By what validation images are told from training images, where the data doctor found that: `auc`, and its `statistic`."""
+    """How validation images can be told from training images, if the data doctor found that: `auc`, and its `statistic`."""
     for finding in findings:
         if finding["check"] == "shift" and finding["details"]["split"] == "val":
             return {name: finding["details"][name] for name in ("auc", "statistic")}

@@ -23,22 +23,22 @@ from pbl.data.doctor.vectors import choose, one_thread, reduce
 from pbl.statistics import wilson_interval
 
 LABEL_CAP = 5_000  # training images whose labels are looked at
-# Skill (see `measure_skill`) below which a classifier reports nothing. Of 2,380 clean images of CIFAR-10 (skill .44) it would
+# Skill (see `measure_skill`, 0 to 1) below which a classifier reports nothing. Among 2,380 clean images of CIFAR-10 (skill .44) it would
 # suspect 901. Digits and MNIST with 30% wrong labels have a skill of .56 to .63, and 8 of 10 wrong labels are named.
 LABEL_SKILL = 0.5
 FIRST = 30  # images whose labels are looked at first
-TRIED, TRIAL_CAP = 0.05, 1_000  # share of labels that are changed to try how many are found, in at most so many images
-LEAST_GAIN = 1.5  # times chance, below which a list helps nobody
-# The lower bound from which labels are said to be wrong: of 8 draws of clean digits 3 had one of .5%, three or so odd images, the
+TRIED, TRIAL_CAP = 0.05, 1_000  # share of labels that are changed, to see how many are found; in at most so many images
+LEAST_GAIN = 1.5  # times chance; a list that does less helps nobody
+# The lower bound from which labels are said to be wrong: among 8 draws of clean digits 3 had a bound of .5%, about three odd images, the
 # others 0. A convention.
 LEAST_TOLD = 0.01
-SUREST = 40  # predictions at least, of which the upper bound is told
+SUREST = 40  # the upper bound comes from at least so many predictions
 SHARES = (0, 0.005, 0.01, 0.02, 0.03, 0.05, 0.07, 0.1, 0.13, 0.16, 0.2, 0.25, 0.3, 0.4, 0.5, 0.6)
-# Pairs of classes that are mixed: an outlier among all pairs as in `strangers`; of clean digits and MNIST the largest is 2.8.
+# Pairs of classes that are mixed: an outlier among all pairs as in `strangers`; for clean digits and MNIST the largest is 2.8.
 PAIRS_TO_COMPARE, MIXED_SHARE, LEAST_DEVIATION = 10, 0.05, 0.5
-# Labels that are wrong in training only: the difference of losses in standard errors, and as a share of what models know of
-# the validation labels; with many images even a negligible difference is significant. Of 157 draws of ten clean data sets,
-# 280 to 2,300 images, none exceeded 3.2. Of 72 with 30% wrong labels all exceed both bounds (3.9 to 17; share .35 to .9), of
+# Labels that are wrong in training only: the difference of losses in standard errors, and as a share of what models know about
+# the validation labels; with many images even a negligible difference is significant. Among 157 draws of ten clean data sets,
+# 280 to 2,300 images, none exceeded 3.2. Among 72 with 30% wrong labels all exceed both bounds (3.9 to 17; share .35 to .9), among
 # 36 with 10% wrong labels 17 do.
 HARDER_Z, HARDER_SHARE = 3.5, 0.1
 HARDER_CAP = 2_000  # images of either side
@@ -50,12 +50,12 @@ def find_labels_unlike_neighbours(
 ) -> list[Finding]:
     """Training images whose five nearest training images all carry one other label: a "note", and pictures to look at.
 
-    Nothing is said where neighbours know little of the classes (skill below .5), as on photographs.
+    Nothing is reported if neighbours know little about the classes (skill below .5), as with photographs.
 
     Args:
         splits: See `examine`.
         class_names: Name of each class.
-        cap: Training images that are looked at, chosen by `seed`; all are compared with.
+        cap: Training images that are looked at, chosen by `seed`; they are compared with all training images.
         seed: Seed of the choice.
     """
     train = splits["train"]
@@ -81,22 +81,34 @@ def find_labels_unlike_neighbours(
         images=len(suspected),
         share=len(suspected) / len(index),
         skill=skill,
+        repeated=_measure_repetition(labels[suspected], neighbours[suspected, 0], len(class_names)),
         labelled=[class_names[labels[i]] for i in suspected],
         suggested=[class_names[neighbours[i, 0]] for i in suspected],
     )
 
 
+def _measure_repetition(labels: np.ndarray, suggested: np.ndarray, classes: int) -> float:
+    """How often two images suggest the same change of label, divided by how often they would if all changes were equally frequent.
+
+    About 1 for labels that are wrong at random; high if two classes merely look alike, since then the same pairs of classes return.
+    """
+    _, counts = np.unique(labels * classes + suggested, return_counts=True)
+    n = len(labels)
+    same = (counts * (counts - 1)).sum() / max(n * (n - 1), 1)
+    return float(same * classes * (classes - 1))
+
+
 def find_labels_unlike_predictions(
     splits: Mapping[str, Part], class_names: list[str], cap: int = LABEL_CAP, seed: int = 0
 ) -> list[Finding]:
-    """Training images whose labels are looked at first, how many may be wrong, and classes that are mixed.
+    """Which training images' labels to look at first, how many may be wrong, and classes that are mixed.
 
     Logistic regression on `describe_images`, 5-fold; images of a group stay in one fold.
 
-    "labels_unlike_predictions", a "note": the images whose label is least probable beside the most probable other class, at least 30,
-    and as many as are surely wrong. How well such a list finds wrong labels is tried out on these data: 5% of the labels are changed
-    at random, and the changed ones counted among as many of the first, at most 30. Nothing is said where they are hardly more
-    frequent there than anywhere. The share of wrong labels is bounded by `bound_wrong_labels`.
+    "labels_unlike_predictions", a "note": the images whose label is least probable compared with the most probable other class, at
+    least 30, and as many as are surely wrong. How well such a list finds wrong labels is tried out on these data: 5% of the labels are
+    changed at random, and the changed ones are counted among the first images: as many as were changed, at most 30. Nothing is
+    reported if they are hardly more frequent there than anywhere else. The share of wrong labels is bounded by `bound_wrong_labels`.
 
     "mixed_classes", a "note": two classes are taken for each other far more often than other pairs of classes.
 
@@ -108,7 +120,7 @@ def find_labels_unlike_predictions(
     """
     train = splits["train"]
     index = np.sort(choose(len(train.labels), cap, seed))
-    # Each fold needs every class; a class with fewer images, or groups, has been reported.
+    # Each fold needs every class; a class with fewer images, or groups, was reported by `counts`.
     units = train.units[index]
     of_class = [set(units[train.labels[index] == c].tolist()) for c in range(len(class_names))]
     enough = np.array([len(of) >= FEWEST_IN_CLASS for of in of_class])
@@ -133,7 +145,7 @@ def find_labels_unlike_predictions(
                 if low >= LEAST_TOLD
                 else "Simple models estimate that 0% to {high:.0%} of all labels are wrong. To look at some, begin with these {images} of {looked_at} training images ({examples})."
             )
-            # Of a fifth of one class, labelled as another, the list named 11 of 21 on digits and nothing on photographs.
+            # With a fifth of one class labelled as another, the list named 11 of 21 on digits and none on photographs.
             + (
                 " Test with {tried:.0%} of the labels changed at random: {changed} of the first {first} were changed labels; mistakes between classes that look alike are harder to find."
                 if first
@@ -154,8 +166,8 @@ def find_labels_unlike_predictions(
 
 
 def _try_out(images: np.ndarray, labels: np.ndarray, units: np.ndarray, seed: int) -> tuple[int, int]:
-    """Of labels that are changed at random, 5% of all, how many are among as many that are looked at first, and of how many
-    first ones; 0 of 0 where some class has too few images to try."""
+    """5% of the labels are changed at random: how many of these are among the first images to look at, and how many first images there are;
+    0 and 0 if some class has too few images to try."""
     random = np.random.default_rng(seed)
     some = np.sort(choose(len(labels), TRIAL_CAP, seed))
     classes, changed = np.unique(labels[some], return_inverse=True)
@@ -169,18 +181,18 @@ def _try_out(images: np.ndarray, labels: np.ndarray, units: np.ndarray, seed: in
 
 
 def bound_wrong_labels(chances: np.ndarray, labels: np.ndarray, independent: float = 1.0) -> tuple[float, float]:
-    """Between which shares of the labels may be wrong, as far as predictions of images that were not seen can tell.
+    """Bounds for the share of the labels that are wrong, as far as predictions for images that were not seen can tell.
 
-    Predictions contradict labels less often the surer they are. Where labels are wrong, they do not become rarer than those: the
-    share of contradictions by margin is fitted as n + (1 - n) / (1 + exp(a + b sqrt(margin))), as one fits lapses of attention (F.
-    Wichmann, N. Hill 2001, Perception & Psychophysics 63, 1293-1313). The lower bound is the least n within 1.92 of the largest log
-    likelihood (95%), and 0 where simple models know too little. The upper bound is the upper 95% bound of the share of
+    Predictions contradict labels less often the surer they are. If a share of the labels is wrong, contradictions do not become rarer
+    than that share: the share of contradictions by margin is fitted as n + (1 - n) / (1 + exp(a + b sqrt(margin))), as one fits lapses
+    of attention (F. Wichmann, N. Hill 2001, Perception & Psychophysics 63, 1293-1313). The lower bound is the least n within 1.92 of
+    the largest log likelihood (95%), and 0 if simple models know too little. The upper bound is the upper 95% bound of the share of
     contradictions among the surest twentieth, if these models made no mistake there.
 
     Args:
         chances: Logarithms of probabilities, `float [n, classes]`.
         labels: `int [n]`.
-        independent: The share of the images that are independent, where they are in groups, such as the frames of films.
+        independent: The share of the images that are independent, if they are in groups, such as the frames of films.
     """
     from scipy.optimize import minimize
     from scipy.special import expit
@@ -190,7 +202,7 @@ def bound_wrong_labels(chances: np.ndarray, labels: np.ndarray, independent: flo
     surest = np.argsort(-margin, kind="stable")[: max(SUREST, len(labels) // 20)]
     apart = max(1, round(len(surest) * independent))
     high = wilson_interval(round(float(is_wrong[surest].mean()) * apart), apart)[1]
-    # Of 20 clean draws of 300 ants and bees (skill .15 to .34) 19 had a lower bound of 1% or more.
+    # Among 20 clean draws of 300 ants and bees (skill .15 to .34) 19 had a lower bound of 1% or more.
     if measure_skill(1 - float(is_wrong.mean()), labels) < LABEL_SKILL:
         return 0.0, high
 
@@ -208,11 +220,11 @@ def bound_wrong_labels(chances: np.ndarray, labels: np.ndarray, independent: flo
 
 
 def _find_mixed(chances: np.ndarray, labels: np.ndarray, class_names: list[str]) -> list[Finding]:
-    """Pairs of classes that are taken for each other far more often than other pairs; with fewer than ten pairs nothing is usual."""
+    """Pairs of classes that are taken for each other far more often than other pairs; none with fewer than ten pairs, which are too few to know what is usual."""
     pairs = list(itertools.combinations(range(len(class_names)), 2))
     if len(pairs) < PAIRS_TO_COMPARE:
         return []
-    equal = chances - np.log(np.bincount(labels) / len(labels))  # each class counts as equally frequent
+    equal = chances - np.log(np.bincount(labels) / len(labels))  # as if all classes were equally frequent
     more = np.stack(
         [(equal[labels == c] > equal[labels == c, c][:, None]).mean(axis=0) for c in range(len(class_names))]
     )
@@ -239,16 +251,16 @@ def _find_mixed(chances: np.ndarray, labels: np.ndarray, class_names: list[str])
 def find_labels_harder_than_validation(
     splits: Mapping[str, Part], copies: Collection[str] = (), cap: int = HARDER_CAP, seed: int = 0
 ) -> list[Finding]:
-    """Labels of training images that simple models find harder to tell than those of validation images: an "act".
+    """Labels of training images that simple models find harder to predict than those of validation images: an "act".
 
     Five models learn from four fifths of the training images each, and from their mirror images: logistic regression on
     `describe_images` with the features of a Gaussian kernel (C. Williams, M. Seeger 2001, NIPS, "Using the Nystroem method").
-    The fifth that a model did not see, and validation, which none saw, are as hard where both were drawn and labelled alike.
+    The fifth that a model did not see, and validation, which none saw, are equally hard if both were drawn and labelled in the same way.
     Losses are compared class by class, since the shares of classes may differ.
 
     Args:
         splits: See `examine`.
-        copies: Names of validation images that are copies of training images; those that are exact ones are known.
+        copies: Names of validation images that are copies of training images; exact copies are found here.
         cap: Images of either side that are looked at, chosen by `seed`.
         seed: Seed of the choice, of the folds and of the kernel's features.
     """
@@ -258,7 +270,7 @@ def find_labels_harder_than_validation(
     folds = 5
     train, val = splits["train"], splits["val"]
     index, of_val = (choose(len(part.labels), cap, seed) for part in (train, val))
-    # Equally many of a class in each fold: else a model has learned from fewer images of the class that it is tested on.
+    # Equally many images of a class in each fold: otherwise a model has learned from fewer images of the class that it is tested on.
     place = pd.Series(index).groupby(train.labels[index])
     index = np.sort(index[place.cumcount() < place.transform("size") // folds * folds])
     seen = set(train.hashes)

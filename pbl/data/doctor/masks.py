@@ -1,6 +1,6 @@
-"""Masks: classes that are not marked, or hardly; empty and inverted masks; masks that are their images; one image with two masks.
+"""Masks: classes that are not marked, or hardly; empty and inverted masks; masks that equal their images; one image with two masks.
 
-A mask has a class for each pixel, 0 for the background. "Marked" is what has another class.
+A mask has a class for each pixel, 0 for the background. A pixel is "marked" if it has another class.
 """
 
 from collections.abc import Iterator, Mapping
@@ -16,8 +16,8 @@ from pbl.data.doctor.vectors import choose
 RARE = 0.005  # share of the training pixels
 NEARLY_ALL = 0.95  # share of the images in which nothing is marked
 INVERTED, INVERTED_EDGE = 0.5, 0.9  # share of marked pixels, and of marked pixels at the edges of the images
-HEAVY = 10  # weight that is suggested for a rare class
-# `find_masks_like_images`: what is said of an image, and the share of the images of which it must be true. Of 645 ultrasound images
+HEAVY = 10  # the weight that is suggested for a rare class
+# `find_masks_like_images`: two limits for an image (0 to 1), and the share of the images that must exceed one. In 645 ultrasound images
 # with lesions and 153 magnetic tiles with defects, at 64 pixels, no mask explains .95 of the brightness, and a limit of brightness gives
 # 1% and 8% of the masks. Masks that were made from 774 images by a limit, and made smaller: 99%; masks in the place of images: 91%.
 EXPLAINED, SEPARATED, MOST_IMAGES = 0.95, 0.95, 0.5
@@ -41,7 +41,7 @@ def count_marked(splits: Mapping[str, Part], classes: int) -> dict[str, np.ndarr
 
 
 def _blocks(part: Part) -> Iterator[tuple[slice, np.ndarray]]:
-    """Places of some masks after others, and these: masks may lie on the disk."""
+    """Masks a few at a time, each time with their places; masks may be on the disk."""
     at_once = max(1, BLOCK // int(np.prod(part.pixels.shape[1:3])))
     for begin in range(0, len(part.names), at_once):
         place = slice(begin, begin + at_once)
@@ -49,10 +49,10 @@ def _blocks(part: Part) -> Iterator[tuple[slice, np.ndarray]]:
 
 
 def find_absent_marks(marked: Mapping[str, np.ndarray], class_names: list[str]) -> list[Finding]:
-    """Classes that no mask of a split has, but the background: "stop" in train where another split has them.
+    """Classes, other than the background, that no mask of a split has: "stop" in train if another split has them.
 
-    Likewise "stop" in val where it has no marked pixel at all: nothing can be judged there. Else "act". A class that no split has is told
-    once.
+    Likewise "stop" in val if it has no marked pixel at all: nothing can be judged there. Else "act". A class that no split has is
+    reported once.
 
     Args:
         marked: From `count_marked`.
@@ -126,7 +126,7 @@ def find_class_shares(marked: Mapping[str, np.ndarray], class_names: list[str]) 
 
 
 def find_empty_masks(splits: Mapping[str, Part], marked: Mapping[str, np.ndarray]) -> list[Finding]:
-    """Images in which nothing is marked: a "note"; "act" where they are nearly all."""
+    """Images in which nothing is marked: a "note"; "act" if they are nearly all."""
     empty = {
         split: np.flatnonzero(~counts[:, 1:].any(axis=1) & (splits[split].labels == 0))
         for split, counts in marked.items()
@@ -152,11 +152,11 @@ def find_empty_masks(splits: Mapping[str, Part], marked: Mapping[str, np.ndarray
 
 
 def find_lost_marks(splits: Mapping[str, Part], marked: Mapping[str, np.ndarray]) -> list[Finding]:
-    """Images whose mask has nothing left of what it marks once it is brought to the model's shape: "act".
+    """Images whose mask loses everything it marks once it is brought to the model's shape: "act".
 
     Args:
-        splits: See `examine`. A label is the class that was marked most before, the background where nothing was.
-        marked: From `count_marked`, after it.
+        splits: See `examine`. A label is the class that was marked most before, the background if nothing was marked.
+        marked: From `count_marked`, after the masks were brought to the model's shape.
     """
     names = [
         splits[split].names[at]
@@ -176,7 +176,7 @@ def find_lost_marks(splits: Mapping[str, Part], marked: Mapping[str, np.ndarray]
 
 
 def find_inverted_masks(splits: Mapping[str, Part], marked: Mapping[str, np.ndarray]) -> list[Finding]:
-    """Masks of two classes that mark most of the images, and nearly all of their edges: "act", black and white may be swapped."""
+    """Masks with two classes that mark most of the images, and nearly all of their edges: "act", black and white may be swapped."""
     train, counts = splits["train"], marked["train"]
     if counts.shape[1] != 2 or not len(counts):
         return []
@@ -205,10 +205,10 @@ def find_masks_like_images(
 ) -> list[Finding]:
     """Masks that equal their images, "act", or that a limit of brightness gives, "note", in more than half of the images.
 
-    Looked at are training images in which something is marked, without the pixels beside another class: they are blurred where an image was
-    made smaller. "masks_are_images": the classes explain more than 95% of the variance of the brightness (the correlation ratio, of two
-    classes the squared correlation). "masks_by_brightness": with a limit of its own for each image, above or below, Dice is over .95, of
-    what is marked and of what is not.
+    The check looks at training images in which something is marked. Pixels next to another class are left out: they are blurred if an
+    image was made smaller. "masks_are_images": the classes explain more than 95% of the variance of the brightness (the correlation
+    ratio; with two classes the squared correlation). "masks_by_brightness": with a separate limit for each image, above or below, Dice
+    is over .95, both for what is marked and for what is not.
 
     Args:
         splits: See `examine`.
@@ -245,8 +245,8 @@ def find_masks_like_images(
 
 
 def _compare(image: np.ndarray, mask: np.ndarray) -> tuple[float, float] | None:
-    """The share of the brightness's variance that the classes explain, and the Dice of the best limit of brightness, of what is marked or of what
-    is not, the smaller; None where neither can be told.
+    """The share of the brightness's variance that the classes explain, and the Dice of the best limit of brightness: the smaller of the Dice of
+    what is marked and of what is not; None if neither can be measured.
 
     Args:
         image: `uint8 [height, width, 1 or 3]`.
@@ -266,7 +266,7 @@ def _compare(image: np.ndarray, mask: np.ndarray) -> tuple[float, float] | None:
     is_marked = classes > 0
     inside, outside = (np.bincount(grey[of], minlength=256) for of in (is_marked, ~is_marked))
     dice = 0.0
-    for one, other in ((inside, outside), (inside[::-1], outside[::-1])):  # dark, and bright
+    for one, other in ((inside, outside), (inside[::-1], outside[::-1])):  # marked where dark, marked where bright
         right, wrong = one.cumsum(), other.cumsum()
         of_marked = 2 * right / (right + wrong + one.sum())
         left = other.sum() - wrong

@@ -19,11 +19,11 @@ REFERENCE_CAP = 2_000
 
 
 def find_reference_accuracy(splits: Mapping[str, Part], cap: int = REFERENCE_CAP, seed: int = 0) -> list[Finding]:
-    """What two simple methods reach on validation, the better of 5 nearest neighbours and a linear classifier: a "note".
+    """What two simple methods reach on validation, the better one of 5 nearest neighbours and a linear classifier: a "note".
 
     Args:
         splits: See `examine`.
-        cap: Validation images that are looked at, chosen by `seed`; the neighbours are sought among all training images, the
+        cap: Validation images that are looked at, chosen by `seed`; the neighbours are searched among all training images, the
             logistic regression on `describe_images` learns from five times as many as are looked at.
         seed: Seed of the choice.
     """
@@ -43,7 +43,7 @@ def find_reference_accuracy(splits: Mapping[str, Part], cap: int = REFERENCE_CAP
         )
     method = max(correct, key=lambda name: correct[name].sum())
     accuracy = float(correct[method].mean())
-    # Frames of one film are no independent images: the interval is that of as many images as there are groups.
+    # Frames of one film are not independent images: the interval is that of as many images as there are groups.
     independent = len(set(val.units[index].tolist()))
     low, high = wilson_interval(round(accuracy * independent), independent)
     return one_finding(

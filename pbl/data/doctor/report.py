@@ -1,4 +1,4 @@
-"""What is written of the findings: a file, pictures, and the names of images to leave out."""
+"""What is written from the findings: a file, pictures, and the names of images to leave out."""
 
 from collections.abc import Iterator, Mapping
 from dataclasses import asdict
@@ -17,8 +17,8 @@ def write_report(findings: list[Finding], splits: Mapping[str, Part], folder: st
 
     Args:
         findings: From `examine`.
-        splits: Whose images are drawn.
-        folder: Such as that of a run; made where it is not there.
+        splits: The images that are drawn.
+        folder: For example that of a run; created if it does not exist.
 
     Returns:
         The files written.
@@ -59,7 +59,7 @@ def write_report(findings: list[Finding], splits: Mapping[str, Part], folder: st
 
 
 def _captions(finding: Finding) -> Iterator[tuple[str, str]]:
-    """Name and caption of each image in a finding's gallery; the images of a pair stand side by side."""
+    """Name and caption of each image in a finding's gallery; the images of a pair are side by side."""
     from pbl.reports.drawing import caption
 
     if "pairs" in finding.details:
@@ -81,8 +81,8 @@ def _captions(finding: Finding) -> Iterator[tuple[str, str]]:
 
 
 def find_leave_out(findings: list[Finding]) -> list[str]:
-    """Returns the names of images to leave out, sorted: broken and constant ones, training images whose copies stand in val
-    or test, validation images whose copies stand in test, and of exact copies within train all but the first. Suspected labels are
+    """Returns the names of images to leave out, sorted: broken and constant ones, training images with copies in val
+    or test, validation images with copies in test, and of exact copies within train all but the first. Suspected labels are
     never among them: a person decides.
 
     Args:

@@ -9,12 +9,12 @@ from pbl.data.doctor.finding import Finding, Part, one_finding
 from pbl.data.doctor.vectors import choose, one_thread
 from pbl.statistics import hanley_mcneil_interval
 
-# Limits for the lower bound of the interval: of a "note", and of "act". Of 160 random subsets of 300 to 3,000 images without a
-# fault, none exceeded the second; a quarter less resolution, other brightness, or noise in val mostly do.
+# Limits for the lower bound of the interval of the area under the ROC curve: for a "note", and for "act". Of 160 random subsets of 300 to
+# 3,000 images without a fault, none exceeded the second; a quarter less resolution, other brightness, or noise in val mostly do.
 SHIFT_AUC, SHIFT_LARGE_AUC = 0.6, 0.8
 SHIFT_CAP = 5_000  # images of each side
 
-# What `measure_images` gives, in its order.
+# What `measure_images` returns, in its order.
 STATISTICS = (
     "mean brightness,contrast,darkest pixel,brightest pixel,5% quantile,25% quantile,median brightness,75% quantile,"
     "95% quantile,horizontal difference,vertical difference,sharpness,mean red,mean green,mean blue"
@@ -22,7 +22,7 @@ STATISTICS = (
 
 
 def measure_images(pixels: np.ndarray) -> np.ndarray:
-    """Twelve fixed statistics of each image, and its mean colours where it has any.
+    """Twelve fixed statistics of each image, and its mean colours if it has colours.
 
     Args:
         pixels: `uint8 [n, height, width, channels]`.
@@ -59,8 +59,8 @@ def find_shift(splits: Mapping[str, Part], cap: int = SHIFT_CAP, seed: int = 0) 
     """Whether a simple classifier tells the images of a split from those of train, by fixed statistics of the image.
 
     A classifier two-sample test (Lopez-Paz and Oquab 2017, "Revisiting classifier two-sample tests"): logistic regression,
-    the area under its ROC curve by 5-fold cross-validation; images of a group stay in one fold and count as one. A lower bound of the area above .60 is a "note", since small
-    differences that harm nobody are found too and no accuracy is known yet; above .80 it is "act".
+    the area under its ROC curve by 5-fold cross-validation; images of a group stay in one fold and count as one. A lower bound of the
+    area above .60 is a "note", since small differences that harm nobody are found too and no accuracy is known yet; above .80 it is "act".
 
     Args:
         splits: See `examine`.
@@ -87,7 +87,7 @@ def find_shift(splits: Mapping[str, Part], cap: int = SHIFT_CAP, seed: int = 0) 
     for split in ("val", "test"):
         if split not in splits:
             continue
-        # Frames of one film are no independent images: they stay in one fold, and groups are counted.
+        # Frames of one film are not independent images: they stay in one fold, and groups are counted.
         counts = [len(set(of.tolist())) for of in (units[split], train_units)]
         if min(counts) < 2 * NEIGHBOURS:
             continue

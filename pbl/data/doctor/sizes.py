@@ -11,7 +11,7 @@ from pbl.data.doctor.vectors import is_constant
 # Conventions, not measured.
 ENLARGED = 0.5  # side in the file divided by side of the model's input: below it an image is enlarged more than twice
 SMALLER_THAN_REST = 0.25  # shorter side divided by the median of all shorter sides
-KEPT_BY_CROP = 0.4  # share of the picture; a 16:9 photograph cut to a square keeps 56%, one of 5:2 40%
+KEPT_BY_CROP = 0.4  # share of the picture; a 16:9 photograph cut to a square keeps 56%, one of 5:2 keeps 40%
 DARK = 64  # of 255
 GREY_DIFFERS = 0.5  # share of grey images in one class minus that in another
 
@@ -24,8 +24,8 @@ def _all_shapes(splits: Mapping[str, Part]) -> tuple[np.ndarray, list[str]]:
 def find_small_images(splits: Mapping[str, Part]) -> list[Finding]:
     """Images much smaller than the model's input or than the rest.
 
-    "act" where a minority is enlarged more than twice, since such images are blurred and the others are not; "note" where
-    the whole data set is, and where images are less than a quarter of the usual size, such as thumbnails.
+    "act" if a minority is enlarged more than twice, since such images are blurred and the others are not; "note" if
+    the whole data set is, and if images are less than a quarter of the usual size, such as thumbnails.
     """
     shapes, names = _all_shapes(splits)
     if not names:
@@ -99,7 +99,7 @@ def find_long_images(splits: Mapping[str, Part], fit: str = "crop") -> list[Find
 
 
 def find_mixed_modes(splits: Mapping[str, Part], class_names: list[str]) -> list[Finding]:
-    """Some images grey, some in colour: a "note", and "act" where it differs by class, so that it gives the class away."""
+    """Some images grey, some in colour: a "note", and "act" if it differs by class, so that it reveals the class."""
     shapes, names = _all_shapes(splits)
     grey = shapes[:, 2] == 1
     if grey.all() or not grey.any():
@@ -138,7 +138,7 @@ def find_mixed_modes(splits: Mapping[str, Part], class_names: list[str]) -> list
 def find_dark_images(splits: Mapping[str, Part]) -> list[Finding]:
     """Half of the images or more use no more than a quarter of the range, 64 of 255: "act".
 
-    So look x-rays of 12 bits in files of 16, whose values reach 4095 of 65535.
+    X-rays of 12 bits in files of 16 look like this: their values reach 4095 of 65535.
     """
     blocks = [part.pixels[at : at + 1024] for part in splits.values() for at in range(0, len(part.names), 1024)]
     largest = np.concatenate([np.zeros(0), *(block.max(axis=(1, 2, 3)) for block in blocks)])
@@ -160,7 +160,7 @@ def find_dark_images(splits: Mapping[str, Part]) -> list[Finding]:
 
 
 def find_constant_images(splits: Mapping[str, Part]) -> list[Finding]:
-    """Images of one colour all over: "act", since they teach nothing."""
+    """Images with one colour everywhere: "act", since they teach nothing."""
     items, counts = [], {}
     for split, part in splits.items():
         constant = is_constant(part.pixels)

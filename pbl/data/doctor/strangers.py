@@ -12,11 +12,11 @@ FEWEST_IMAGES = 50  # to know what is usual
 LOOKED_AT = 5_000  # images of all splits together
 NEIGHBOUR = 5
 # Robust standard deviations from the median beyond which a value is an outlier (B. Iglewicz, D. Hoaglin 1993, "How to Detect and
-# Handle Outliers", section 3), and beyond which an image is named: of thousands some are outliers by nature. planted_faults.md has
-# what is found, and how many images of clean data sets are named.
+# Handle Outliers", section 3), and beyond which an image is named: among thousands of images some are outliers by nature.
+# planted_faults.md lists what is found, and how many images of clean data sets are named.
 OUTLIER, NAMED = 3.5, 4.0
-FARTHEST = 8.0  # a single statistic counts no more
-# Conventions: a standard deviation of at most 5 levels of 0 to 255, and at most a fifth of what is usual in the data.
+FARTHEST = 8.0  # robust standard deviations; a single statistic is clipped here
+# Conventions: a standard deviation of at most 5 levels (0 to 255), and at most a fifth of what is usual in the data.
 FAINT, FAINT_SHARE = 5, 0.2
 
 
@@ -25,11 +25,11 @@ def find_strangers(splits: Mapping[str, Part], cap: int = LOOKED_AT, seed: int =
 
     "stranger": each image is described by the statistics of `shift.measure_images` and of `measure_surface`, as robust scores. The
     logarithm of its distance to the fifth nearest image (S. Ramaswamy, R. Rastogi, K. Shim 2000, SIGMOD) is an outlier.
-    "faint_image": nearly white, nearly black or nearly of another colour all over. Images of exactly one colour are not counted.
-    "blurred_image": sharpness, the mean absolute Laplacian divided by the contrast, is an outlier below.
+    "faint_image": nearly white, nearly black or nearly of another colour everywhere. Images of exactly one colour are not counted.
+    "blurred_image": sharpness, the mean absolute Laplacian divided by the contrast, is an outlier at the low end.
 
-    Clean data have unusual images too. Of six sets, on which the limit of 4 was chosen, at most 1% of the images are named as
-    strangers (15 of 1,797 digits, 7 of 1,344 tiles, 1 to 3 of 2,000 CIFAR-10 images) and .1% as blurred; of 20 draws of 300 digits
+    Clean data have unusual images too. In the six sets on which the limit of 4 was chosen, at most 1% of the images are named as
+    strangers (15 of 1,797 digits, 7 of 1,344 tiles, 1 to 3 of 2,000 CIFAR-10 images) and .1% as blurred; in 20 draws of 300 digits
     1.5%.
 
     Args:
@@ -43,7 +43,7 @@ def find_strangers(splits: Mapping[str, Part], cap: int = LOOKED_AT, seed: int =
     contrast, laplacian = (values[:, STATISTICS.index(word)] for word in ("contrast", "sharpness"))
     distance = _measure_distances(np.clip(_score(values), -FARTHEST, FARTHEST))
     faint = np.where(contrast < min(FAINT, FAINT_SHARE * np.median(contrast)), 1 / (contrast + 1), 0)
-    # The added levels keep noise in an even picture from passing for sharpness.
+    # The small constants keep the noise of an even picture from being taken for sharpness.
     blurred = -_score(np.log((laplacian + 0.05) / (contrast + 1)))
     blurred[faint > 0] = 0
     strange = _score(np.log(distance + 1e-3))
@@ -104,14 +104,14 @@ def _measure(splits: Mapping[str, Part], cap: int, seed: int) -> tuple[list[str]
 
 
 def measure_surface(pixels: np.ndarray) -> np.ndarray:
-    """What tells drawings from photographs: the share of pixels equal to their neighbours, the variety of greys, colourfulness.
+    """Statistics that tell drawings from photographs: the share of pixels equal to their neighbours, the variety of greys, colourfulness.
 
     Args:
         pixels: `uint8 [n, height, width, channels]`.
 
     Returns:
         `float64 [n, 3]`: pixels that differ by at most 1 level from the next ones to the right and below, from 0 to 1; entropy of
-        the greys in 32 steps, in nats; mean difference of the largest and the smallest channel.
+        the greys in 32 steps, in nats; mean difference of the largest and the smallest channel, in levels.
     """
     channels = np.ascontiguousarray(np.moveaxis(pixels, -1, 0)).astype(np.int16)
     largest_step = np.maximum(
@@ -126,7 +126,7 @@ def measure_surface(pixels: np.ndarray) -> np.ndarray:
 
 
 def _score(values: np.ndarray) -> np.ndarray:
-    """How far values lie from their median, column by column, in robust standard deviations: 1.4826 times the median deviation."""
+    """How far values lie from their median, column by column, in robust standard deviations (1.4826 times the median absolute deviation)."""
     middle = np.median(values, axis=0)
     deviation = 1.4826 * np.median(np.abs(values - middle), axis=0)
     return (values - middle) / np.maximum(deviation, 1e-3 * (np.abs(middle) + 1e-3))

@@ -14,7 +14,7 @@ LARGEST_SIDE = 32  # larger images are reduced to this side first
 def one_thread() -> Iterator[None]:
     """Runs linear algebra on one thread inside the block: on products this small, several threads mostly wait for each other.
 
-    It also hides a warning: scikit-learn gives SciPy an option that newer versions, such as Colab's, do not know.
+    It also hides a warning: scikit-learn passes an option to SciPy that newer versions of SciPy, such as Colab's, do not know.
     """
     from threadpoolctl import threadpool_limits
 
@@ -24,7 +24,7 @@ def one_thread() -> Iterator[None]:
 
 
 def choose(n: int, cap: int, seed: int) -> np.ndarray:
-    """At most `cap` of the numbers 0 to n - 1, in a random order; the same each time."""
+    """At most `cap` of the numbers 0 to n - 1, in a random order; the same for the same seed."""
     return np.random.default_rng(seed).permutation(n)[:cap]
 
 
@@ -34,7 +34,7 @@ def is_constant(pixels: np.ndarray) -> np.ndarray:
 
 
 def shrink(pixels: np.ndarray) -> np.ndarray:
-    """Brings `uint8 [n, height, width, channels]` to at most 32 pixels a side; smaller ones are given back as they are."""
+    """Brings `uint8 [n, height, width, channels]` to at most 32 pixels a side; smaller ones are returned unchanged."""
     from PIL import Image
 
     if max(pixels.shape[1:3]) <= LARGEST_SIDE:
@@ -67,12 +67,12 @@ def scale_to_norm(vectors: np.ndarray) -> np.ndarray:
 
 
 def average_cells(images: np.ndarray, rows: int, columns: int) -> np.ndarray:
-    """Averages `float32 [n, height, width]` over equal cells, which may cut pixels: `[n, rows, columns]`."""
+    """Averages `float32 [n, height, width]` over equal cells, whose borders may cut pixels: `[n, rows, columns]`."""
     return _overlap(rows, images.shape[1]) @ images @ _overlap(columns, images.shape[2]).T
 
 
 def _overlap(cells: int, pixels: int) -> np.ndarray:
-    """The share of each cell that each pixel of a line fills, `float32 [cells, pixels]`."""
+    """The share of each cell that each pixel of a row or column fills, `float32 [cells, pixels]`."""
     edges, begins = np.linspace(0, pixels, cells + 1)[:, None], np.arange(pixels)
     shared = np.minimum(edges[1:], begins + 1) - np.maximum(edges[:-1], begins)
     return (np.maximum(shared, 0) * cells / pixels).astype(np.float32)
@@ -84,17 +84,17 @@ def find_nearest(
 ) -> tuple[np.ndarray, np.ndarray]:
     """Finds the `k` nearest reference vectors of each query by cosine, the largest over the query's variants.
 
-    In blocks that fit into the processor's cache; the work is that of matrix products.
+    It works in blocks that fit into the processor's cache; the work consists of matrix products.
 
     Args:
         queries: `float32 [variants, n, d]`, of norm 1.
         reference: Gives the vectors of a slice, `float32 [m, d]`, of norm 1.
-        size: Their count.
-        k: At most `size`, and less where `own` is given.
-        own: `int [n]`, the number of each query in the reference, which is passed over.
+        size: Their number.
+        k: At most `size`, and less than that if `own` is given.
+        own: `int [n]`, the number of each query in the reference, which is skipped.
 
     Returns:
-        Cosines, largest first, and numbers, both `[n, k]`.
+        Cosines, largest first, and numbers of the references, both `[n, k]`.
     """
     n = queries.shape[1]
     best = np.full((n, k), -np.inf, np.float32)
@@ -114,7 +114,7 @@ def find_nearest(
                 column = cosines.argmax(axis=1)
                 value = cosines[line, column]
                 cosines[line, column] = -np.inf
-                # Replaces the worst so far where it is better.
+                # Replaces the worst so far if the new one is better.
                 worst = best[rows].argmin(axis=1)
                 better = value > best[rows][line, worst]
                 best[start + line[better], worst[better]] = value[better]
