@@ -425,7 +425,7 @@ DIFFERENCE = {"baseline": "pca", "value": 0.03, "low": -0.01, "high": 0.07}
     [
         ({}, "Anomalies are distinguished from normal images: AUROC 0.900 (95% interval 0.850 to 0.940), +0.100 compared with PCA", "not certain"),
         ({"intervals": {"roc_auc": [0.42, 0.7]}, "metrics": {"roc_auc": 0.55}}, "it is not certain that anomalies are distinguished", "Anomalies are distinguished"),
-        ({"intervals": {}, "difference": {**DIFFERENCE, "value": -0.0, "low": None}}, "+0.000 beside PCA", "95% interval"),
+        ({"intervals": {}, "difference": {**DIFFERENCE, "value": -0.0, "low": None}}, "+0.000 compared with PCA", "95% interval"),
         ({"leak": {"check": "altered_copies_in_train", "items": 40}}, "Training images that look like altered copies of others: at least 40", "Validation images"),
         ({"leak": {"check": "copies_across", "items": 3}}, "Validation images that are in training too: 3", "altered"),
         ({"leak": {"items": 3}}, "look like altered copies of training images: 3", "Training images that"),  # of an earlier version

@@ -495,7 +495,7 @@ def test_identities_are_judged_by_pairs(tmp_path):
         ({"model_options": {"encoder": "resnet"}}, "Did you mean 'resnet"),
         ({"model_options": {"encoder": "dcgan"}}, "ends in one dense layer"),
         ({"model_options": {"encoder": "small_cnn", "encoder_options": {"width": 3}}}, "do not fit 'small_cnn'"),
-        ({"model_options": {"encoder": "small_cnn", "encoder_options": 3}}, "names suggest"),
+        ({"model_options": {"encoder": "small_cnn", "encoder_options": 3}}, "by their names"),
         ({"model_options": {"encoder": "small_cnn", "temperature": 0}}, "above 0"),
         ({"batch_size": 1}, "no other images"),
         ({"class_weight": "balanced"}, "omit class_weight"),

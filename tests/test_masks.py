@@ -409,7 +409,7 @@ FOLDERS = {
     "images are a file": (lambda folder: [shutil.rmtree(folder / "images"), (folder / "images").write_text("x")], NO_FORM),
     "masks without a file": (keep(), "images contains no image"),
     "masks of text": (lambda folder: [[file.rename(file.with_suffix(".txt")) for file in (folder / "masks").iterdir()]], "30 images have no mask"),
-    "class folders": (move(("images", "cat"), ("masks", "dog")), "holds cat, dog"),
+    "class folders": (move(("images", "cat"), ("masks", "dog")), "contains cat, dog"),
     "train without masks": (lambda folder: [move(("images", "train/images"))(folder), shutil.rmtree(folder / "masks")], "contains train. Valid"),
     "a test split alone": (move(("images", "test/images"), ("masks", "test/masks")), "contains test. Valid"),
     "two folders for train": (lambda folder: [shutil.copytree(folder, folder / "training"), move(("images", "train/images"), ("masks", "train/masks"))(folder)], "contains train and training: which are the train?"),

@@ -414,7 +414,7 @@ def test_balanced_classes_and_weights_of_images(tmp_path, monkeypatch):
         ("a,b\n1,2\n", "columns name and weight"),
         (f"name,weight\n{names[0]},1\n{names[0]},2\n", "twice"),
         (f"name,weight\n{names[0]},1\nx,2\n", "names x, which is not an image"),
-        (f"name,weight\n{names[0]},-1\n", "from 0 on"),
+        (f"name,weight\n{names[0]},-1\n", "must be 0 or more"),
     ]:
         (tmp_path / "weights.csv").write_text(content, encoding="utf-8")
         with pytest.raises(InputError, match=said):

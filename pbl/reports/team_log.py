@@ -420,7 +420,7 @@ def describe_changes(run: LoggedRun, language: str = "en") -> str:
     if len(run.changes) < 2:
         return list_changes(run, language)
     note = say(
-        " ({count} changes at once: it is not known which of them had the effect)", language, count=len(run.changes)
+        "({count} changes at once: it is not known which of them had the effect)", language, count=len(run.changes)
     )
     return f"{list_changes(run, language)} {note}"
 
