@@ -4,8 +4,6 @@ import difflib
 from collections.abc import Iterable
 from typing import Any, Self
 
-from pbl.languages.forms import fill_sentence
-
 
 class Sentence(str):
     """A filled sentence that remembers its template and fields, so that it can be translated.
@@ -21,12 +19,20 @@ class Sentence(str):
     fields: dict[str, Any]
 
     def __new__(cls, template: str, /, **fields: Any) -> Self:
-        sentence = super().__new__(cls, fill_sentence(template, fields))
+        sentence = super().__new__(cls, _fill(template, fields))
         sentence.template, sentence.fields = template, fields
         return sentence
 
     def __getnewargs_ex__(self) -> tuple[tuple[str], dict[str, Any]]:  # for copy and pickle
         return (self.template,), self.fields
+
+
+def _fill(template: str, fields: dict[str, Any]) -> str:
+    if "|" not in template:
+        return template.format(**fields)
+    from pbl.languages.forms import fill_sentence  # a locked worker needs no forms of words
+
+    return fill_sentence(template, fields)
 
 
 def join_sentences(sentences: Iterable[str], separator: str = " ") -> Sentence:
@@ -50,7 +56,7 @@ class InputError(ValueError):
         self.template, self.fields = template, fields
 
     def __str__(self) -> str:
-        return " ".join(fill_sentence(self.template, self.fields).split())
+        return " ".join(_fill(self.template, self.fields).split())
 
     def _render_traceback_(self) -> list[str]:
         """What IPython shows in a notebook: the traceback, and below it the line in the reader's language."""
@@ -59,8 +65,7 @@ class InputError(ValueError):
         from pbl.languages import choose_language, say_sentence
 
         shown = get_ipython().InteractiveTB.structured_traceback(type(self), self, self.__traceback__)
-        language = choose_language()
-        return shown if language == "en" else [*shown, f"\n{say_sentence(self, language)}"]
+        return shown if (language := choose_language()) == "en" else [*shown, f"\n{say_sentence(self, language)}"]
 
 
 def name_nearest(word: str, choices: Iterable[str]) -> Sentence:

@@ -131,7 +131,7 @@ def test_the_nearest_training_image_of_one_is_itself(opened, tmp_path):
     answer = opened.ask(tmp_path / "known.png")
     told, pictures = opened.find_neighbours(answer)
     assert pictures[0].png == write_png(images.pixels[5]) and pictures[0].caption.endswith("1.000")
-    assert f"{len(images.labels):,}" in told and any("trained on" in note for note in answer.notes)
+    assert f"{len(images.labels):,}" in told and any("used to train the run" in note for note in answer.notes)
 
 
 WRONG = {

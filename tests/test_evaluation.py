@@ -94,7 +94,7 @@ def test_other_images_under_the_same_name_are_refused(run_copy, monkeypatch):
 def test_other_classes_are_refused(run_copy, monkeypatch):
     source = digits_with(lambda pixels, labels: pbl.data.from_arrays(pixels, labels % 2, ["even", "odd"]))
     monkeypatch.setitem(pbl.data.DATASETS, "two", lambda: source)
-    with pytest.raises(InputError, match=r"was trained on the classes 0, 1, .*; 'two' has even, odd"):
+    with pytest.raises(InputError, match=r"was trained on the classes 0, 1, .*, but 'two' has even, odd"):
         pbl.evaluate(run_copy, source="two")
 
 

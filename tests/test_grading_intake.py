@@ -306,7 +306,7 @@ def test_a_deadline_without_times_is_told():
         {"team": "H", "status": "ok", "received": "2026-12-01T10:00:00"},
     ]
     results._tell_untimed(rows, told.append)
-    assert len(told) == 1 and "of 6 submissions" in told[0] and "(A, B, C, D, E, ...)" in told[0]
+    assert len(told) == 1 and "for 6 submissions" in told[0] and "(A, B, C, D, E, ...)" in told[0]
     results._tell_untimed(rows[6:], told.append)
     assert len(told) == 1
 

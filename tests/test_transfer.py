@@ -126,7 +126,7 @@ def test_a_run_starts_from_another(tmp_path, trained_run, model):
         ours = pbl.models.build(model, (8, 8, 1), len(classes), **options)
         said = transfer.take_weights(ours, config, classes)
         equal = [np.array_equal(a, b) for a, b in zip(ours.get_weights(), theirs, strict=True)]
-        assert sum(equal) == count and all(equal[:count]) and ("anew" in said) == (len(classes) == 2)
+        assert sum(equal) == count and all(equal[:count]) and ("random weights" in said) == (len(classes) == 2)
 
     DATASETS["odd_or_even"] = odd_or_even
     if model == "mlp":
@@ -144,7 +144,7 @@ def test_a_hidden_layer_as_wide_as_there_are_classes_is_taken_over(tmp_path):
     donor = pbl.train(two_phases(model="mlp", model_options={"widths": [16, 10]}, epochs=1), folder=tmp_path)
     config = two_phases(model="mlp", model_options={"widths": [16, 10]}, initial_weights=str(donor.path))
     ours = pbl.models.mlp((8, 8, 1), 10, widths=[16, 10])
-    assert "anew" in transfer.take_weights(ours, config, [f"other {n}" for n in range(10)])
+    assert "random weights" in transfer.take_weights(ours, config, [f"other {n}" for n in range(10)])
     theirs = pbl.load_model(donor).get_weights()
     assert [np.array_equal(a, b) for a, b in zip(ours.get_weights()[:4], theirs[:4], strict=True)] == [True] * 4
     assert not np.array_equal(ours.get_weights()[4], theirs[4])

@@ -342,8 +342,7 @@ def diagnose(signals: Signals, data: Iterable[Mapping[str, Any]] = (), best_accu
     limits = {name: limit.value for rule in RULES.values() for name, limit in rule.thresholds.items()}
     run = Evidence(signals, data, best_accuracy, limits)
     if run.majority >= 1:
-        absent = classes.find_absent_class(run)
-        nothing = absent or make_finding(
+        nothing = make_finding(
             "unknown",
             "All training images are of one class: there is nothing to learn. Check the labels, or the folders they come from.",
         )

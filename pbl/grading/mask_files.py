@@ -12,12 +12,8 @@ from pbl.grading.formats import PICTURE
 from pbl.grading.refusals import Refusal, clean
 from pbl.grading.tables import find_words
 
-_STEPS = {
-    "1": 255,
-    "L;2": 85,
-    "L;4": 17,
-    "L": 1,
-}  # the grey value to which Pillow converts a 1 in a grey PNG of 1, 2, 4, 8 bits
+# The grey value to which Pillow converts a 1 in a grey PNG of 1, 2, 4 and 8 bits.
+_STEPS = {"1": 255, "L;2": 85, "L;4": 17, "L": 1}
 _SPARE = 64 * 1024  # bytes that a mask's file may have beyond two for each pixel
 
 

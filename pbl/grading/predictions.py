@@ -50,9 +50,7 @@ def read_predictions(
         told = {"label": clean(rows[first][1], 40), "name": clean(class_names[int(values[first].argmax())], 40)}
         raise Refusal("label_unlike_probabilities", rows=int((own < largest).sum()), line=lines[first], **told)
     ties = np.flatnonzero((values == largest[:, None]).sum(axis=1) > 1)
-    values[ties, np.array(labels)[ties]] = np.nextafter(
-        largest[ties], np.float32(2)
-    )  # if several classes are largest, the label counts
+    values[ties, np.array(labels)[ties]] = np.nextafter(largest[ties], np.float32(2))  # the label decides between ties
     result[places] = values
     return result, {"has_probabilities": True, "ties": len(ties)}
 

@@ -52,7 +52,9 @@ def run_on_ray(
         KeyboardInterrupt: It was stopped; the workers have kept the state of their runs.
     """
     if not 1 <= count <= 1000:
-        raise InputError("--workers {count}: give the number of trainings that run at once on Ray, 1 to 1000.", count=count)
+        raise InputError(
+            "--workers {count}: give the number of trainings that run at once on Ray, 1 to 1000.", count=count
+        )
     ray = _import_ray()
     has_joined = _join(ray)
     try:
