@@ -254,7 +254,7 @@ def test_a_failed_trial_is_kept_and_three_at_the_start_end_the_search(study, tmp
         study.search(config, space, 9, folder=tmp_path / "b", tell=lambda line: None)
 
 
-@pytest.mark.slow
+@pytest.mark.nightly
 def test_a_study_killed_at_ten_moments_loses_no_trial_and_counts_none_twice(study, tmp_path):
     """Each time at another moment after it has started to work: while it proposes, trains, evaluates, ends."""
     words = ("train", *SMALL, "epochs=2", "--search", SPACE, "--trials", "6", "--runs", tmp_path)
@@ -277,7 +277,7 @@ def test_a_study_killed_at_ten_moments_loses_no_trial_and_counts_none_twice(stud
     check_whole(tmp_path, 6)
 
 
-@pytest.mark.slow
+@pytest.mark.nightly
 def test_two_processes_share_a_study(study, tmp_path):
     words = ("train", *SMALL, "epochs=1", "--search", SPACE, "--trials", "6", "--runs", tmp_path)
     both = [start(*words) for _ in range(2)]
