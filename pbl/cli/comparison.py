@@ -17,6 +17,7 @@ from pbl.cli.options import (
     Trust,
     Workers,
     choose_code,
+    is_spread,
     load_config,
     spread,
 )
@@ -96,7 +97,7 @@ def compare(
     choose_code(runs, trust, no_code)
     from pbl import comparison
 
-    if not train and (epochs or minutes or models or folds or workers != 1 or engine != "processes"):
+    if not train and (epochs or minutes or models or folds or is_spread(workers, engine)):
         raise InputError("--epochs, --minutes, --models, --folds, --workers and --engine are for --train.")
     if folds and split == "test":
         raise InputError("The folds of a cross-validation are compared on validation: omit --split test.")

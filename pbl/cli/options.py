@@ -69,6 +69,11 @@ def remember_words(words: list[str]) -> None:
     _words[:] = words
 
 
+def is_spread(workers: int, engine: str) -> bool:
+    """Whether `--workers` or `--engine` ask for more than this process alone."""
+    return workers != 1 or engine != "processes"
+
+
 def spread(workers: int, engine: str) -> None:
     """Runs the same command in several processes at once, and waits for them: then everything is trained, and this process reads it.
 
@@ -80,7 +85,7 @@ def spread(workers: int, engine: str) -> None:
     """
     from pbl.training.workers import is_worker, run_workers
 
-    if is_worker() or (workers == 1 and engine == "processes"):
+    if is_worker() or not is_spread(workers, engine):
         return
     words = list(_words)
     for option in ("--workers", "--engine"):

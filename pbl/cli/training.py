@@ -19,6 +19,7 @@ from pbl.cli.options import (
     Workers,
     check_file,
     choose_code,
+    is_spread,
     load_config,
     spread,
 )
@@ -94,7 +95,7 @@ def train(
         )
     if search is None and (trials != 30 or minutes is not None or pruner != "median"):
         raise InputError("--trials, --minutes and --pruner are for --search.")
-    if (workers != 1 or engine != "processes") and not (is_sweep or learning_curve or search is not None):
+    if is_spread(workers, engine) and not (is_sweep or learning_curve or search is not None):
         raise InputError("--workers and --engine are for several runs: --sweep, --seeds, --search or --learning-curve.")
     if search is not None:
         return _search(config, search, trials, minutes, pruner, workers, engine, runs)
@@ -153,7 +154,7 @@ def _search(
     study.check_optuna()
     space = parse_space(text, config)
     study.check_size(space, trials, minutes)
-    if (workers != 1 or engine != "processes") and not is_worker():
+    if is_spread(workers, engine) and not is_worker():
         study.Study(config, space, folder=folder)  # a conflict with the journal is reported once, not by each worker
     spread(workers, engine)
     found = study.search(config, space, trials, minutes=minutes, pruner=pruner, folder=folder)

@@ -40,5 +40,5 @@ def _read(message: str) -> str:
             fields = found.groupdict()
             if "reason" in fields:
                 fields["reason"] = _read(fields["reason"])
-            return Sentence(template, **{name: value for name, value in fields.items() if f"{{{name}}}" in template})
+            return Sentence(template, **fields)
     return message

@@ -254,7 +254,7 @@ def find_label_noise(run: Evidence) -> Finding | None:
     alike = [finding["details"] for finding in run.data.get("labels_unlike_neighbours", []) if has_many]
     # Of classes that merely look alike the same pairs return. Earlier versions did not measure that.
     is_random = alike and not run.over("repeated", float(alike[0].get("repeated", 0)))
-    if alike and is_random and run.over("unlike_neighbours", float(alike[0].get("share", 0))):
+    if is_random and run.over("unlike_neighbours", float(alike[0].get("share", 0))):
         return make_finding(
             "label_noise_suspected",
             "Among {looked_at} training images, {share:.1%} have five nearest images that all belong to one other class; for handwritten digits "

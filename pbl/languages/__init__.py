@@ -5,7 +5,7 @@ import sys
 from collections.abc import Mapping
 from typing import Any
 
-from pbl.languages.catalogue import list_languages, read_catalogue
+from pbl.languages.catalogue import has_language, read_catalogue
 from pbl.languages.forms import fill_sentence
 from pbl.storage.escapes import for_screen
 
@@ -27,7 +27,7 @@ def choose_language(language: str | None = None) -> str:
     chosen = language or next(filter(None, map(os.environ.get, names)), None) or _read_system_language()
     code = chosen[:2].lower()
     code = _TYPED.get(code, code)
-    return code if code in list_languages() else "en"
+    return code if has_language(code) else "en"
 
 
 def _read_system_language() -> str:
@@ -43,6 +43,8 @@ def _read_system_language() -> str:
 def choose_screen_language(language: str | None = None) -> str:
     """Returns the language as `choose_language` does, but English if the screen does not have its letters (`PYTHONIOENCODING=ascii`)."""
     chosen = choose_language(language)
+    if chosen == "en":
+        return chosen
     try:
         "".join(translate(word, chosen) for word in _SOME_WORDS).encode(
             getattr(sys.stdout, "encoding", None) or "utf-8"

@@ -26,6 +26,11 @@ def list_languages() -> list[str]:
     return ["en", *sorted(file.stem for file in FOLDER.glob("??.po"))]
 
 
+def has_language(language: str) -> bool:
+    """Whether a person can choose it: one of `list_languages`. Each sentence that is said asks this, so no folder is listed."""
+    return language == "en" or (language.isalpha() and (FOLDER / f"{language}.po").is_file())
+
+
 def read_catalogue(language: str) -> Catalogue:
     """Returns the sentences of a language from `list_languages`, except English, whose sentences are the keys."""
     return _read(FOLDER / f"{language}.po")

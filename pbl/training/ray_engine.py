@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from pbl.errors import InputError, Sentence
-from pbl.training.workers import LOOK_SECONDS, WORKER
+from pbl.training.workers import LOOK_SECONDS, THREADS, WORKER, find_python_path
 
 MOST_DEATHS = 3  # of a worker, after which it is given up
 _CARRIED = (
@@ -65,8 +65,7 @@ def run_on_ray(
             _work
         )
         environment = {name: value for name, value in os.environ.items() if name.startswith(_CARRIED)}
-        package = str(Path(__file__).resolve().parents[2])
-        environment["PYTHONPATH"] = os.pathsep.join(filter(None, [os.environ.get("PYTHONPATH"), package]))
+        environment["PYTHONPATH"] = find_python_path()
         tasks = [
             task.remote(list(words), number, str(Path.cwd()), environment, lines) for number in range(1, count + 1)
         ]
@@ -113,7 +112,7 @@ def _work(words: list[str], number: int, folder: str, environment: dict[str, str
     import ray
 
     cores = str(max(1, int(ray.get_runtime_context().get_assigned_resources().get("CPU", 1))))
-    threads = dict.fromkeys(("TF_NUM_INTRAOP_THREADS", "TF_NUM_INTEROP_THREADS", "OMP_NUM_THREADS"), cores)
+    threads = dict.fromkeys(THREADS, cores)
     about = {WORKER: str(number), "PYTHONUNBUFFERED": "1", "TF_FORCE_GPU_ALLOW_GROWTH": "true"}
     process = subprocess.Popen(
         [sys.executable, "-m", "pbl", *words], stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT,

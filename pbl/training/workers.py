@@ -17,6 +17,11 @@ from pbl.errors import InputError, Sentence
 from pbl.storage.writing import temporary_folder
 
 WORKER = "PBL_WORKER"  # environment variable of a worker: its number, from 1
+THREADS = (
+    "TF_NUM_INTRAOP_THREADS",
+    "TF_NUM_INTEROP_THREADS",
+    "OMP_NUM_THREADS",
+)  # the variables that bound a worker's threads
 LOOK_SECONDS = 0.2  # seconds between two looks at the output of the workers
 
 
@@ -37,14 +42,19 @@ def share_machine(count: int) -> list[dict[str, str]]:
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
     gpus = _list_gpus()
     threads = str(max(1, cores // count))
-    names = ("TF_NUM_INTRAOP_THREADS", "TF_NUM_INTEROP_THREADS", "OMP_NUM_THREADS")
     shares = []
     for number in range(count):
-        share = {WORKER: str(number + 1), "TF_FORCE_GPU_ALLOW_GROWTH": "true", **dict.fromkeys(names, threads)}
+        share = {WORKER: str(number + 1), "TF_FORCE_GPU_ALLOW_GROWTH": "true", **dict.fromkeys(THREADS, threads)}
         if gpus:
             share["CUDA_VISIBLE_DEVICES"] = gpus[number % len(gpus)]
         shares.append(share)
     return shares
+
+
+def find_python_path() -> str:
+    """Returns the `PYTHONPATH` with which a worker finds this very package, whatever its working folder."""
+    package = str(Path(__file__).resolve().parents[2])
+    return os.pathsep.join(filter(None, [os.environ.get("PYTHONPATH"), package]))
 
 
 def _list_gpus() -> list[str]:
@@ -80,8 +90,6 @@ def run_workers(
     """
     if not 1 <= count <= 64:
         raise InputError("--workers {count}: give the number of trainings that run at once, 1 to 64.", count=count)
-    package = str(Path(__file__).resolve().parents[2])
-    path = os.pathsep.join(filter(None, [os.environ.get("PYTHONPATH"), package]))
     with temporary_folder() as folder, contextlib.ExitStack() as opened:
         workers = []
         for number, share in enumerate(share_machine(count), 1):
@@ -89,7 +97,7 @@ def run_workers(
             said = opened.enter_context((folder / f"{number}.txt").open("wb"))
             worker = subprocess.Popen(
                 [sys.executable, "-m", "pbl", *words], stdin=subprocess.DEVNULL, stdout=said, stderr=subprocess.STDOUT,
-                env={**os.environ, "PYTHONPATH": path, "PYTHONUNBUFFERED": "1", **share},
+                env={**os.environ, "PYTHONPATH": find_python_path(), "PYTHONUNBUFFERED": "1", **share},
                 start_new_session=True,  # Ctrl-C reaches them only through this process, once
             )  # fmt: skip
             read = opened.enter_context((folder / f"{number}.txt").open(encoding="utf-8", errors="replace"))
