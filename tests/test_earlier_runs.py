@@ -5,7 +5,6 @@ paused after the first step.
 """
 
 import json
-import re
 import zipfile
 from pathlib import Path
 
@@ -22,6 +21,14 @@ from pbl.models.keras_private import flatten_layers
 from pbl.training.session import open_session
 
 ARCHIVE = Path(__file__).parent / "runs_of_the_first_form.zip"
+# Sentences that have been written more plainly since.
+REWRITTEN = {
+    "10.9 s a run": "10.9 s per run",
+    "on which each run's best epoch was chosen: ": "and the best epoch of each run was chosen on them: ",
+    "more so of what was tried more often": "more so for models that were tried more often",
+    "might turn the order round": "might reverse the order",
+    "One seed each: says something": "One seed each: this shows something",
+}
 RUN, OTHER = "runs/old_experiment/001", "runs/old_experiment/002"
 
 
@@ -39,8 +46,7 @@ def said(tmp_path, monkeypatch):
 
 def as_before(ours, theirs) -> None:
     """Equal except for the last digits of numbers; for intervals, which were bootstrap ones; for the measured gain of an advice,
-    which has been measured again; and for sentences, whose numbers are in `details`. New entries may be there
-    too."""
+    which has been measured again; and for sentences, whose numbers are in `details`. New entries may be there too."""
     if isinstance(theirs, dict):
         for key in theirs.keys() - {"intervals", "gain", "sources", "message", "template"}:
             as_before(ours[key], theirs[key])
@@ -50,8 +56,10 @@ def as_before(ours, theirs) -> None:
             as_before(one, other)
     elif isinstance(theirs, float):
         assert ours == pytest.approx(theirs, rel=1e-4, abs=1e-6)
-    elif isinstance(theirs, str) and theirs.endswith("."):  # a sentence, which may have been written more plainly since
-        assert isinstance(ours, str) and re.findall(r"[\d.]+\d", ours) == re.findall(r"[\d.]+\d", theirs)
+    elif isinstance(theirs, str):
+        for then, now in REWRITTEN.items():
+            theirs = theirs.replace(then, now)
+        assert ours == theirs
     else:
         assert ours == theirs
 

@@ -446,7 +446,7 @@ def test_what_runs_inside_the_lock_is_read_in_an_hour(submitted, tmp_path):
     texts = {str(file.relative_to(ROOT / "pbl").with_suffix("")): file.read_text(encoding="utf-8") for file in files}
     assert "grading/worker" in texts and "models/resnet" in texts
     beside = [text for name, text in texts.items() if not name.startswith("models/")]
-    assert sum(len(text.splitlines()) for text in beside) < 2720 and len(beside) < 20  # half would be 4,698
+    assert sum(len(text.splitlines()) for text in beside) < 2700 and len(beside) < 20  # half would be 4,698
     strange = {"config", "runs", "plotting", "data/pipeline", "training/__init__", "evaluation/run", "grading/judge"}
     assert not strange & texts.keys() and not any(
         name.startswith(("data/", "training/", "evaluation/")) for name in texts

@@ -22,17 +22,9 @@ import warnings
 from pathlib import Path
 from typing import Any
 
+from pbl.grading import sandbox
 from pbl.grading.jobs import EXIT_LOCK_FAILED, LOG, OUTPUT, SCRATCH, command
-from pbl.grading.sandbox import (
-    MEBIBYTE,
-    MOST_STRETCH,
-    Limits,
-    LockFailed,
-    end_with,
-    find_layers,
-    lock_down,
-    python_paths,
-)
+from pbl.grading.sandbox import MEBIBYTE, Limits
 
 POLL_SECONDS = 0.02
 TIME_POLL_SECONDS = 0.5
@@ -55,7 +47,7 @@ def import_all() -> None:
 
 def serve() -> int:
     """Runs the server until its standard input ends. Command line argument: process id of the grader."""
-    end_with(int(sys.argv[1]))
+    sandbox.end_with(int(sys.argv[1]))
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is for the grader, which then ends this process
     commands, answers = os.dup(0), os.dup(1)
     null = os.open(os.devnull, os.O_RDONLY)
@@ -65,22 +57,18 @@ def serve() -> int:
     with contextlib.suppress(OSError, AttributeError):  # orphans of a child become our children
         ctypes.CDLL(None, use_errno=True).prctl(36, 1, 0, 0, 0)
     import_all()
-    import h5py
-    import keras
-    import numpy
-    import tensorflow
 
     def tell(message: dict[str, Any]) -> None:
         os.write(answers, json.dumps(message).encode() + b"\n")
 
-    versions = {module.__name__: module.__version__ for module in (tensorflow, keras, numpy, h5py)}
+    versions = {name: sys.modules[name].__version__ for name in ("tensorflow", "keras", "numpy", "h5py")}
     # From this process, since the grader's own Python may read from other folders.
     tell(
         {
             "event": "ready",
             "versions": {"python": sys.version.split()[0], **versions},
-            "missing_layers": find_layers(),
-            "readable": [str(path) for path in python_paths()],
+            "missing_layers": sandbox.find_layers(),
+            "readable": [str(path) for path in sandbox.python_paths()],
         }
     )
     children: list[_Child] = []
@@ -188,7 +176,7 @@ class _Child:
             had = _processor_seconds(self.pid) - self.processor
             self.counted += min(passed, had) if had > COMPUTES * passed else passed
             self.time_looked, self.processor = now, self.processor + had
-        return max(self.counted, (now - self.started) / MOST_STRETCH)
+        return max(self.counted, (now - self.started) / sandbox.MOST_STRETCH)
 
     def kill(self, verdict: str) -> None:
         """Kills the child at once, and its process group if it has made one."""
@@ -273,7 +261,7 @@ def _run_child(job: dict[str, Any], printing: int, report: int, server: int) -> 
     """What the forked child does; it never returns."""
     status = 1
     try:
-        end_with(server)
+        sandbox.end_with(server)
         os.setsid()
         os.dup2(printing, 1)
         os.dup2(printing, 2)
@@ -303,8 +291,10 @@ def _do(job: dict[str, Any], report: int, parent: int) -> int:
         function = preparer.TRUSTED[job["function"]]
     if job["layers"]:
         try:
-            lock_down(job["layers"], [folder], [folder / OUTPUT, folder / SCRATCH], Limits(**job["limits"]), parent)
-        except LockFailed as error:
+            sandbox.lock_down(
+                job["layers"], [folder], [folder / OUTPUT, folder / SCRATCH], Limits(**job["limits"]), parent
+            )
+        except sandbox.LockFailed as error:
             print(f"{error.layer}: {error.reason}", flush=True)
             return EXIT_LOCK_FAILED
     if report >= 0:
