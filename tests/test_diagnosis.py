@@ -306,6 +306,9 @@ SHIFTED = doctor("shift", split="val", auc=0.9, statistic="contrast")
         ({}, [doctor("constant_image", images=1, of_train=0, of_val=1)], ["healthy"]),
         ({"probe": HARD, "val": [0.7 * loss for loss in HARD], "accuracy": 0.6, "val_accuracy": 0.7}, [doctor("constant_image", images=150, of_train=150, of_val=0)], ["blank_images"]),
         ({}, [doctor("labels_unlike_neighbours", "note", share=0.06, images=30, looked_at=500)], ["label_noise_suspected"]),
+        # Of classes that merely look alike, the same pairs return.
+        ({}, [doctor("labels_unlike_neighbours", "note", share=0.06, images=30, looked_at=500, repeated=1.9)], ["label_noise_suspected"]),
+        ({}, [doctor("labels_unlike_neighbours", "note", share=0.06, images=30, looked_at=500, repeated=5.2)], ["healthy"]),
         ({}, [doctor("labels_unlike_predictions", "note", low=0.16, high=0.3, images=30, looked_at=500)], ["label_noise_suspected"]),
         ({"counts": [100] * 9 + [0]}, [], ["class_absent"]),
         ({"correct": lambda labels: labels > 1}, [], ["overfitting"]),  # class 0 is taken for 1, and 1 for 2, which is also found: not one to one
@@ -318,6 +321,18 @@ SHIFTED = doctor("shift", split="val", auc=0.9, statistic="contrast")
 def test_what_the_data_doctor_knows_and_what_follows_from_it(given, data, names):
     found = diagnose(signals(**given), data).findings
     assert [finding.name for finding in found] == names, [finding.message for finding in found]
+
+
+@pytest.mark.parametrize("loss", [0.2, np.nan])
+def test_a_network_that_ends_in_nan_was_not_given_other_arrays(loss):
+    """Keras's accuracy in such an epoch is that of the batches before, and the monitor's is that of guessing."""
+    made = signals(val_accuracy=0.3)
+    made.about["inputs"] = {"counts_images": True}
+    made.epochs[-1]["val_accuracy"] = 0.97
+    made.val.loss[-1] = made.probe.loss[-1] = made.epochs[-1]["loss"] = loss
+    names = [finding.name for finding in diagnose(made).findings]
+    assert ("other_arrays" in names) == np.isfinite(loss), names
+    assert ("diverged" in names) != np.isfinite(loss), names
 
 
 def classes(val: np.ndarray, train_counts=(100,) * 10, val_counts=(40,) * 10) -> Signals:

@@ -432,6 +432,13 @@ def test_wrong_labels_are_suspected(digits, monkeypatch):
         assert found[check].severity == "note" and len(planted & set(named)) >= max(least, len(named) - 8)
         right = [s == CLASS_NAMES[train.labels[place[n]]] for n, s in zip(named, suggested, strict=True)]
         assert np.mean(right) > 0.9
+    assert found["labels_unlike_neighbours"].details["repeated"] < 2  # random changes; 1 is expected
+    # A fifth of the fours are labelled nine, and of the nines four: the same two changes return.
+    between = train.labels.copy()
+    for one, other in ((4, 9), (9, 4)):
+        between[np.flatnonzero(train.labels == one)[::5]] = other
+    (looked,) = find_labels_unlike_neighbours({**digits, "train": train._replace(labels=between)}, CLASS_NAMES)
+    assert looked.details["repeated"] > 20  # 45 if both are equally frequent
     told = found["labels_unlike_predictions"].details
     assert 0.04 < told["low"] <= 107 / 1069 <= told["high"] < 0.2
     assert told["changed"] > 3 * told["tried"] * told["first"]  # three times the chance level
