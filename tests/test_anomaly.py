@@ -264,6 +264,7 @@ def test_a_run_from_training_to_prediction(tmp_path, command):
     assert f"{metrics['metrics']['roc_auc']:.4f}" in page
 
 
+@pytest.mark.slow
 def test_the_threshold_is_the_same_with_anomalies_in_the_folder_or_not(tmp_path):
     images, labels = draw_digits()
     of = labels == 8
@@ -278,6 +279,7 @@ def test_the_threshold_is_the_same_with_anomalies_in_the_folder_or_not(tmp_path)
     assert diagnose_anomalies(found["alone"], pbl.Config(**SETTINGS)).findings[-1].name == "no_anomalies"
 
 
+@pytest.mark.nightly
 @pytest.mark.slow
 def test_detectors_are_compared_by_their_areas(tmp_path, command):
     """Paired, over the images and, with three seeds, over these too; a run with another measure is refused."""
@@ -326,6 +328,7 @@ def test_detectors_are_compared_by_their_areas(tmp_path, command):
         assert status == 0 and "1 run is not compared" in out, damage
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("values", "said"),
     [

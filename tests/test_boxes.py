@@ -32,6 +32,8 @@ from pbl.data.augmentation import augment, draw
 from pbl.data.box_formats import parse_coco, parse_voc, parse_yolo
 from pbl.errors import InputError
 
+pytestmark = pytest.mark.slow  # little of it depends on versions
+
 NAMES = ["cat", "dog", "owl"]
 HEIGHT, WIDTH = 20, 24
 

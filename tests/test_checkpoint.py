@@ -513,6 +513,7 @@ def test_cells_of_a_notebook(tmp_path, capsys):
     assert len(seen) == 2 * 17 and len(set(seen)) == 2 * 17
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("changed", "said"),
     [

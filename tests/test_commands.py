@@ -164,6 +164,7 @@ OF_TRAINING = [
 ]  # fmt: skip
 
 
+@pytest.mark.slow
 def test_data_of_each_training_fit_its_settings(photographs):
     """Even if the classes have other names than the experiment's own; what another command makes does not exist yet."""
     assert len(OF_TRAINING) > 15

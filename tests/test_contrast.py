@@ -103,6 +103,7 @@ ENCODERS = (
 )
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", [*ENCODERS, pytest.param("vit_tiny", marks=pytest.mark.nightly), pytest.param("googlenet", marks=pytest.mark.nightly)])  # fmt: skip
 def test_any_classifier_is_cut_before_its_last_layer(name, tmp_path):
     """The features, passed through the classifier's own last layer, give exactly its outputs; and the model is read back."""
@@ -125,6 +126,7 @@ def test_any_classifier_is_cut_before_its_last_layer(name, tmp_path):
     assert len(again.trainable_weights) == len(model.trainable_weights)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("precision", ["float32", "mixed_bfloat16", "mixed_float16"])
 @pytest.mark.parametrize("name", ["simclr", "supcon"])
 def test_odd_batches_in_any_precision(name, precision):
@@ -310,6 +312,7 @@ def end(loss: float, guessing: float = 6.0) -> list[dict[str, float]]:
     return [{"epoch": 1.0, "loss": loss, "val_loss": loss, "val_guessing": guessing}]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("kind", "change", "loss", "name"),
     [
@@ -350,7 +353,7 @@ def test_differences_are_paired():
 # Runs
 
 
-@pytest.mark.parametrize(("model", "precision"), [("simclr", "mixed_float16"), pytest.param("supcon", "float32", marks=pytest.mark.nightly)])  # fmt: skip
+@pytest.mark.parametrize(("model", "precision"), [pytest.param("simclr", "mixed_float16", marks=pytest.mark.nightly), ("supcon", "float32")])  # fmt: skip
 def test_a_training_is_resumed_to_the_bit(tmp_path, model, precision):
     """Interrupted within an epoch: both views, weights, optimizer, what the monitor measured, the evaluation."""
     CALLBACKS["cut"] = Cut
@@ -486,6 +489,7 @@ def test_identities_are_judged_by_pairs(tmp_path):
     assert pbl.diagnose_run(run).headline.name in ("healthy", "too_noisy_to_say", "no_gain")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("values", "said"),
     [

@@ -98,6 +98,7 @@ def test_two_runs_are_compared_by_what_each_image_adds(trained, tmp_path, comman
     assert status == 0 and "mAP50" in out
 
 
+@pytest.mark.nightly
 @pytest.mark.slow
 def test_a_run_is_the_left_side(tmp_path, monkeypatch):
     """A classifier's kernels are those of the left side, frozen, then fine-tuned; the run is loaded without the classifier's."""

@@ -23,10 +23,10 @@ from pbl.models import CARDS
 ROOT = Path(__file__).resolve().parent.parent
 FLAGS = doctest.ELLIPSIS | doctest.NORMALIZE_WHITESPACE
 ROOMS = (pbl, pbl.data, pbl.models, pbl.statistics, pbl.diagnosis, pbl.evaluation)
-# Of three seconds of a processor or more, most of them since the network is large.
+# Of a second and a half of a processor or more, most of them since the network is large.
 LONG = """
 alexnet vgg11 vgg13 vgg16 vgg19 vgg16_bn resnet101 resnet110 resnet152 resnet1202 se_resnet44 se_resnet56 se_resnet110 se_resnet50
-senet154 vit_small vit_base GanMonitor inspect_run measure_learning_curve measure_contamination
+senet154 vit_tiny vit_small vit_base se_resnet32 BoxMonitor MaskMonitor ContrastMonitor GanMonitor inspect_run measure_learning_curve measure_contamination
 """.split()
 NEED_MORE = {"demo", "search"}  # Gradio, and a run that learned by contrast: they are not run
 

@@ -22,6 +22,8 @@ from pbl.data import class_folders, npz_arrays, store, zip_archive
 from pbl.data.cache import cache_folder
 from pbl.errors import InputError
 
+pytestmark = pytest.mark.slow  # little of it depends on versions
+
 
 @pytest.fixture(autouse=True)
 def own_cache(tmp_path, monkeypatch):

@@ -220,6 +220,7 @@ def test_boxes_with_one_reading_are_read(form):
     assert found.shape == (3, 2, 6) and found[0, 1].tolist() == [0, 0, 80, 60, 1, 1] and (found[1, :, 4] == -1).all()
 
 
+@pytest.mark.slow
 def test_what_is_written_is_read_to_the_last_digit(tmp_path):
     random = np.random.default_rng(0)
     boxes = [np.column_stack([random.random((9, 2)) * 20, 21 + random.random((9, 2)) * 20, random.integers(-1, 2, 9), random.random(9)]).astype(np.float32) for _ in IDS]  # fmt: skip

@@ -12,6 +12,8 @@ from house import name_of, read_imports
 
 import pbl
 
+pytestmark = pytest.mark.slow  # little of it depends on versions
+
 PACKAGE = Path(__file__).resolve().parent.parent / "pbl"
 FILES = sorted(PACKAGE.rglob("*.py"))
 NEEDS = read_imports(PACKAGE)

@@ -33,6 +33,7 @@ from pbl.languages.catalogue import read_catalogue
 ALL = read_catalogue("ja").sentences
 
 
+@pytest.mark.slow
 def test_a_sentence_that_is_missing_or_stale_is_named(capsys, tmp_path, monkeypatch):
     wanted = sentences.find_wanted()
     assert len(wanted) > 2000 and {None, "diagnosis", "cause", "report"} == {context for context, _ in wanted}
@@ -138,6 +139,7 @@ def of_other_language(name: str) -> set[str]:
     return {str(place.relative_to(ROOT)) for place in led_to if place.name == other and place.with_name(mine).exists()}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", list_pairs())
 def test_a_readme_is_the_same_in_both_languages(name):
     """Blocks of code, headings, links, and what stands in `code`; each page leads to the other, and else to pages of its own language."""
@@ -400,6 +402,7 @@ def marking_language(tmp_path, monkeypatch):
     monkeypatch.setenv("PBL_LANGUAGE", "eo")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("words", MARKED)
 def test_with_each_sentence_marked_none_is_left_unmarked(
     words, command, marking_language, trained_run, tmp_path, monkeypatch

@@ -16,6 +16,8 @@ from pbl.data import from_masked_arrays, mask_files, mask_values, store
 from pbl.data.cache import cache_folder
 from pbl.errors import InputError
 
+pytestmark = pytest.mark.slow  # little of it depends on versions
+
 # --- the doctor
 
 

@@ -109,6 +109,7 @@ def without_drawing(monkeypatch):
         monkeypatch.setattr(getattr(keras.initializers, name), "__call__", draw)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "name", [pytest.param(name, marks=[pytest.mark.nightly] * (name in (*LARGE, *ONLY_BUILT))) for name in MODELS]
 )

@@ -58,6 +58,7 @@ def probabilities(outputs: np.ndarray, is_logits: bool) -> np.ndarray:
     return np.exp(outputs) / np.exp(outputs).sum(axis=1, keepdims=True) if is_logits else outputs
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("units", "activation", "loss", "is_logits"),
     [
@@ -258,6 +259,7 @@ def test_large_sets_are_sampled_each_class_in_its_share():
     assert abs(np.bincount(of_data.probe.labels) - 167).max() <= 1 and len(of_data.val.labels) == 315
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("make", "said"),
     [

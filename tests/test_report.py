@@ -30,6 +30,8 @@ from pbl.reports import run_report as report
 from pbl.reports.run_report import write_report
 from pbl.runs import Run
 
+pytestmark = pytest.mark.slow  # little of it depends on versions
+
 PACKAGE = Path(report.__file__).parent
 CHROMIUM = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome", "chrome"))), None)
 FOREIGN = (

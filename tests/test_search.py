@@ -19,6 +19,8 @@ from pbl.reports.team_log import read_log
 from pbl.training import sweep, workers
 from pbl.training.space import Choice, Range, apply_settings, count_settings, describe_space, parse_space
 
+pytestmark = pytest.mark.slow  # little of it depends on versions
+
 SMALL = ("model=mlp", "model_options.widths=[8]", "experiment=s")
 SPACE = "learning_rate=log:1e-3..0.3 optimizer=sgd,adamw"
 

@@ -574,6 +574,7 @@ def test_a_class_that_is_never_found_is_named():
     assert "class_never_found" in names and of["class_never_found"]["classes"] == f"right ({count})"
 
 
+@pytest.mark.slow
 def test_the_monitor_measures_the_gap_and_changes_nothing():
     """Its numbers are those of the model at the end; the weights are those of a training without it."""
     data = pbl.load_data("squares", masks=True, batch_size=16, split_seed=1)
@@ -757,6 +758,7 @@ def test_with_groups_each_counts_once(tmp_path):
         assert saved["values"].mean() == pytest.approx(metrics["metrics"]["dice"])
 
 
+@pytest.mark.nightly
 @pytest.mark.slow
 def test_trials_of_masks():
     """A rate is suggested that trains, and a few masks are memorised; with a useless rate they are not."""
@@ -783,6 +785,7 @@ def test_cut_off_and_resumed_to_the_bit(tmp_path):
     assert run.read_json("metrics_val.json")["masks"] == whole.read_json("metrics_val.json")["masks"]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("values", "said"),
     [

@@ -20,6 +20,8 @@ from pbl.runs import Run
 from pbl.statistics import wilson_interval
 from pbl.storage.writing import write_json
 
+pytestmark = pytest.mark.slow  # little of it depends on versions
+
 BASE = np.arange(200) < 160
 MORE = np.arange(200) < 180
 LITTLE = np.arange(200) < 162

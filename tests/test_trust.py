@@ -23,6 +23,8 @@ from pbl.storage import trust
 from pbl.storage.escapes import for_csv, for_markdown, for_screen, for_shell
 from pbl.storage.writing import write_table
 
+pytestmark = pytest.mark.slow  # little of it depends on versions
+
 ROOT = Path(__file__).resolve().parent.parent
 ARCHIVE = ROOT / "tests" / "runs_of_the_first_form.zip"
 RUN = "runs/old_experiment/001"
