@@ -7,7 +7,9 @@ least 6 points above the oracle's, or the oracle's loss rose by 25% after its lo
 3 points below the median of the healthy runs of that domain. Where both hold, and not even the training images are known as well as
 healthy runs know unseen ones, it is underfitting if more is missing on training images than the gap, overfitting if the gap is twice
 what is missing, and between them either; either too where there is a gap and the oracle's loss still fell, by 14% of its descent in the
-last fifth of the epochs; so may a healthy run be called underfitting then. A class that lost labels to another, and of the oracle's images of which nine in ten of what the others have
+last fifth of the epochs; so may a healthy run be called underfitting then. Either too where the oracle's accuracy gains 2 points, and its standard
+error, when the training goes on for as many epochs again (of eight kinds of surface, with 65 to 74% of the training images known and 50 to 55% of the
+others, 30 more epochs gave 4 to 10 points; small shifts and rotations took 22 to 27). A class that lost labels to another, and of the oracle's images of which nine in ten of what the others have
 are right, did no harm. A run that learned nothing may be called by any reason why; one that
 a planted low rate or few epochs did no harm may be called healthy or underfitting; near a border either side is right. Batch
 normalisation's averages are a fault where the oracle's accuracy gains 2 points or more when they are taken anew from all training
@@ -54,8 +56,8 @@ from pbl.diagnosis.signals import Side, Signals, count_pairs
 from pbl.statistics import wilson_interval
 from pbl.storage.writing import replacing
 
-UNTOUCHED_SEED, UNTOUCHED_DOMAINS = 32, ("letters", "textures")
-GAP, RISE, BELOW, RENEWED, STILL_FALLS, SPARED = 0.06, 0.25, 0.03, 0.02, 0.14, 0.9  # of the oracle
+UNTOUCHED_SEED, UNTOUCHED_DOMAINS = 38, ("clocks", "faces")
+GAP, RISE, BELOW, RENEWED, STILL_FALLS, SPARED, LONGER = 0.06, 0.25, 0.03, 0.02, 0.14, 0.9, 0.02  # of the oracle
 
 
 @dataclass
@@ -119,6 +121,8 @@ COUNTS = {
     "digits_on_photographs": (1600, 700, 2500),
     "letters": (1400, 600, 2500),
     "textures": (1200, 500, 2000),
+    "clocks": (1500, 650, 2500),
+    "faces": (1300, 550, 2500),
 }
 VEHICLES = (0, 1, 8, 9)  # airplane, automobile, ship, truck; the six between them are animals
 # Classes of CIFAR-10, and from which on how many training images of each, that no other domain has.
@@ -160,9 +164,9 @@ def load_pool(domain: str, folder: Path | None, other: bool = False) -> tuple[np
         return _draw_signs(10_000 if other else sum(COUNTS["signs"]), seed=int(other))
     if domain == "tones":
         return _draw_tones(10_000 if other else sum(COUNTS["tones"]), seed=int(other))
-    if domain in ("letters", "textures"):
-        drawn = _draw_letters if domain == "letters" else _draw_textures
-        return drawn(10_000 if other else sum(COUNTS[domain]), seed=int(other))
+    drawings = {"letters": _draw_letters, "textures": _draw_textures, "clocks": _draw_clocks, "faces": _draw_faces}
+    if domain in drawings:
+        return drawings[domain](10_000 if other else sum(COUNTS[domain]), seed=int(other))
     if domain == "digits_on_photographs":
         return _blend_digits(folder, other)
     if domain in ("mnist", "odd_even"):
@@ -364,6 +368,89 @@ def _draw_textures(count: int, seed: int) -> tuple[np.ndarray, np.ndarray]:
         colours = random.uniform(0, 255, (2, 3))
         mixed = colours[0] + (np.clip(part, -1, 1)[..., None] + 1) / 2 * (colours[1] - colours[0])
         image[:] = np.clip(mixed + random.normal(0, random.uniform(5, 40), mixed.shape), 0, 255)
+    return pixels, labels
+
+
+@cache
+def _draw_clocks(count: int, seed: int) -> tuple[np.ndarray, np.ndarray]:
+    """Clocks that show one of twelve hours with two hands, 20 x 20: of other sizes and places, slightly turned, with a rim, ticks or neither, dark on
+    bright or bright on dark."""
+    from PIL import Image, ImageDraw
+
+    random = np.random.default_rng([seed, 38])
+    pixels, labels = np.empty((count, 20, 20, 1), np.uint8), random.integers(0, 12, count).astype(np.int32)
+    for image, label in zip(pixels, labels, strict=True):
+        picture = Image.new("L", (80, 80))
+        pen = ImageDraw.Draw(picture)
+        centre, radius, turned = random.uniform(34, 46, 2), random.uniform(26, 34), random.normal(0, 0.04)
+        minute = random.integers(60)
+
+        def reach(share: float, of: float, centre=centre, radius=radius, turned=turned) -> tuple[float, ...]:
+            angle = 2 * np.pi * share + turned
+            return tuple(centre + of * radius * np.array([np.sin(angle), -np.cos(angle)]))
+
+        if random.random() < 0.7:
+            pen.ellipse([*(centre - radius), *(centre + radius)], outline=255, width=int(random.integers(2, 5)))
+        if random.random() < 0.7:
+            for at in range(12):
+                pen.line([reach(at / 12, 0.85), reach(at / 12, 0.95)], fill=255, width=3)
+        pen.line(
+            [tuple(centre), reach((label + minute / 60) / 12, random.uniform(0.45, 0.55))],
+            fill=255,
+            width=int(random.integers(6, 10)),
+        )
+        pen.line(
+            [tuple(centre), reach(minute / 60, random.uniform(0.75, 0.9))], fill=255, width=int(random.integers(3, 6))
+        )
+        small = np.asarray(picture.resize((20, 20), Image.Resampling.BOX), float) / 255
+        contrast = random.uniform(90, 250)
+        drawn = random.uniform(0, 255 - contrast) + contrast * (small if random.random() < 0.5 else 1 - small)
+        image[..., 0] = np.clip(drawn + random.normal(0, random.uniform(3, 20), small.shape), 0, 255)
+    return pixels, labels
+
+
+@cache
+def _draw_faces(count: int, seed: int) -> tuple[np.ndarray, np.ndarray]:
+    """Drawn faces with one of six expressions, 18 x 18: glad, sad, astonished, calm, angry, asleep. Colours, size, place, hair and inclination differ."""
+    from PIL import Image, ImageDraw
+
+    random = np.random.default_rng([seed, 39])
+    pixels, labels = np.empty((count, 18, 18, 3), np.uint8), random.integers(0, 6, count).astype(np.int32)
+    for image, label in zip(pixels, labels, strict=True):
+        behind, skin, hair, line = (
+            tuple(random.integers(*of, 3).tolist()) for of in ((0, 256), (120, 256), (0, 200), (0, 90))
+        )
+        picture = Image.new("RGB", (90, 90), behind)
+        pen = ImageDraw.Draw(picture)
+        x, y, size = *random.uniform(40, 50, 2), random.uniform(0.8, 1.1)
+
+        def box(left: float, top: float, right: float, bottom: float, x=x, y=y, size=size) -> list[float]:
+            return [x + size * left, y + size * top, x + size * right, y + size * bottom]
+
+        pen.ellipse(box(-32, -36, 32, 36), fill=skin)
+        if random.random() < 0.6:
+            pen.pieslice(box(-33, -38, 33, random.uniform(10, 25)), 180, 360, fill=hair)
+        width, mouth, open_by = int(random.integers(4, 7)), random.uniform(12, 18), random.uniform(6, 11)
+        for side in (-1, 1):
+            eye = 13 * side + random.normal(0, 1)
+            if label == 5:
+                pen.line(box(eye - 6, -5, eye + 6, -5), fill=line, width=width)
+            else:
+                height = 8 if label == 2 else 5
+                pen.ellipse(box(eye - 5, -5 - height, eye + 5, -5 + height), fill=line)
+            if label == 4:
+                pen.line(box(eye - 8 * side, -12, eye + 8 * side, -20), fill=line, width=width)
+        if label == 0:
+            pen.arc(box(-mouth, 2, mouth, 26), 20, 160, fill=line, width=width)
+        elif label in (1, 4):
+            pen.arc(box(-mouth, 16, mouth, 34), 200, 340, fill=line, width=width)
+        elif label == 2:
+            pen.ellipse(box(-7, 18 - open_by, 7, 18 + open_by), fill=line)
+        else:
+            pen.line(box(-mouth, 19, mouth, 19), fill=line, width=width)
+        picture = picture.rotate(random.uniform(-15, 15), fillcolor=behind)
+        small = np.asarray(picture.resize((18, 18), Image.Resampling.BOX), float)
+        image[:] = np.clip(small + random.normal(0, random.uniform(5, 25), small.shape), 0, 255)
     return pixels, labels
 
 
@@ -743,7 +830,7 @@ def pretrain(domain: str, folder: Path) -> Any:
 
 def run(setup: Setup, donor: Any = None, watches_all: bool = False) -> tuple[Signals, list[dict], Signals, dict]:
     """Trains, and returns signals, the doctor's findings, the signals of the oracle, after each epoch of all its images, and
-    what `renew` gives."""
+    what `renew` and, of a run that the oracle judges, `go_on` give."""
     import keras
 
     from pbl.diagnosis.monitor import OverfittingMonitor
@@ -782,7 +869,25 @@ def run(setup: Setup, donor: Any = None, watches_all: bool = False) -> tuple[Sig
             model.fit(
                 **images, validation_data=(setup.val[0], labels[1]), initial_epoch=begin, epochs=end, callbacks=callbacks,
             )  # fmt: skip
-    return monitor.signals, examine_arrays(setup), oracle.signals, renew(model, setup)
+    also = renew(model, setup)
+    if watches_all and not setup.patience:
+        right, n, _, _ = monitor.signals.kept.known
+        oracle_right, oracle_n, _, _ = oracle.signals.kept.known
+        if right / n - oracle_right / oracle_n >= GAP - 0.01 and right / n < 0.98:
+            also |= go_on(model, images, setup)
+    return monitor.signals, examine_arrays(setup), oracle.signals, also
+
+
+def go_on(model: Any, images: dict[str, Any], setup: Setup) -> dict[str, float]:
+    """The oracle's accuracy when the training goes on for as many epochs again."""
+    import keras
+
+    callbacks = []
+    if setup.schedule:
+        callbacks.append(keras.callbacks.LearningRateScheduler(lambda epoch: schedule(setup, epoch)))
+    model.fit(**images, epochs=setup.epochs, callbacks=callbacks)
+    predicted = model.predict(setup.oracle[0], batch_size=500, verbose=0).argmax(axis=1)
+    return {"longer_accuracy": float((predicted == setup.oracle[1]).mean())}
 
 
 def schedule(setup: Setup, epoch: int) -> float:
@@ -926,6 +1031,9 @@ def read(folder: Path) -> pd.DataFrame:
     of_both = np.where(gap >= 2 * lack, "overfitting", "overfitting|underfitting")
     judged = np.where(unlearned, np.where(table["overfits"] & (lack < gap), of_both, "underfitting"), judged)
     judged = np.where((judged == "overfitting") & table["still_falls"], "overfitting|underfitting", judged)
+    # Of a run with a gap that gains much when it goes on, it is true that it still learns: that is the better advice.
+    gains = table.get("longer_accuracy", np.nan) - table["oracle"] >= np.maximum(LONGER, table["error"])
+    judged = np.where((judged == "overfitting") & gains, "overfitting|underfitting", judged)
     # So near to the border that the oracle cannot tell either: both are right.
     near = (table["oracle"] - (table["healthy_median"] - BELOW)).abs() < table["error"]
     judged = np.where(
@@ -935,6 +1043,8 @@ def read(folder: Path) -> pd.DataFrame:
     )
     # Where the oracle's loss still falls too, the network still learns, however well it does already.
     judged = np.where((judged == "healthy") & table["still_falls"], "healthy|underfitting", judged)
+    near_gap = (judged == "healthy|overfitting") & (table["still_falls"] | gains)
+    judged = np.where(near_gap, "healthy|overfitting|underfitting", judged)
     also = table["condition"].map(ALSO_RIGHT)
     judged = np.where(also.notna(), [f"{of}|{other}" for of, other in zip(judged, also, strict=True)], judged)
     planted = table["condition"].map(lambda name: CONDITIONS[name][0])
@@ -974,9 +1084,15 @@ def read(folder: Path) -> pd.DataFrame:
         verdicts = [diagnose(*given) for given in zip(table["signals"], table["findings"], references, strict=True)]
         table["verdict" + suffix] = [verdict.headline.name for verdict in verdicts]
         table["cause" + suffix] = [verdict.headline.cause for verdict in verdicts]
-        table["right" + suffix] = [
+        table["strictly" + suffix] = [
             is_right(truth, verdict.headline.name, {finding.name for finding in verdict.findings})
             for verdict, truth in zip(verdicts, table["truth"], strict=True)
+        ]
+        table["right" + suffix] = [
+            strictly or leaves_open(verdict.headline, truth, gap)
+            for strictly, verdict, truth, gap in zip(
+                table["strictly" + suffix], verdicts, table["truth"], table["train"] - table["oracle"], strict=True
+            )
         ]
     table["textbook"] = [judge_by_textbook(signals) for signals in table["signals"]]
     table["right_textbook"] = [
@@ -1048,6 +1164,12 @@ def is_right(truth: str, headline: str, found: set[str]) -> bool:
     return headline in truth.split("|")
 
 
+def leaves_open(headline: Any, truth: str, gap: float) -> bool:
+    """Whether a headline says that two verdicts cannot be told apart on so few images, one of the two is true, and so is its interval of the gap."""
+    is_within = headline.details.get("low_points", np.inf) <= 100 * gap <= headline.details.get("high_points", -np.inf)
+    return headline.cause == "or_small_gap" and "overfitting" in truth.split("|") and is_within
+
+
 def judge_by_textbook(signals: Signals) -> str:
     """By Keras's own curves: a gap over .05 or a validation loss 10% over its lowest is overfitting, below .7 underfitting."""
     rows = [row for row in signals.epochs if row["epoch"]]
@@ -1104,6 +1226,10 @@ def describe(table: pd.DataFrame) -> list[str]:
             lines.append(
                 f"| {name} | {tell(part['right'])} | {tell(part['right_alone'])} | {tell(part['right_textbook'])} |"
             )
+    lines += [
+        "",
+        f"Strictly right, a headline that leaves two verdicts open counted as one of them: {tell(table['strictly'])}.",
+    ]
     close = known["truth"].str.contains("|", regex=False)
     if close.any():
         lines += [
