@@ -311,6 +311,7 @@ def _show_generation(result: dict[str, Any]) -> None:
 def _show_anomalies(result: dict[str, Any]) -> None:
     """Prints what `pbl.tasks.anomaly.judge` found."""
     from pbl.diagnosis.anomalies import BASELINE_NAMES
+    from pbl.reports.run_report import OF_TASKS
 
     if result["leak"]:
         told = "LEAK: the data doctor reports {items} images as copies of others. These numbers are likely too good."
@@ -319,7 +320,7 @@ def _show_anomalies(result: dict[str, Any]) -> None:
     print(say(told, images=result["images"], normal=result["normal_images"]))
     intervals = result["intervals"]
     rows = [
-        (name, format_number(value), _say_interval(*intervals.get(name, (None, None))))
+        (say(OF_TASKS[name]), format_number(value), _say_interval(*intervals.get(name, (None, None))))
         for name, value in result["metrics"].items()
     ]
     print_table([say("metric"), say("value"), say("95% interval")], rows)
