@@ -227,8 +227,9 @@ def of_diagnosis() -> set[Key]:
     return found | {("cause", cause.replace("_", " ")) for cause in causes if cause}
 
 
-def find_wanted() -> dict[Key, Path | None]:
-    """Everything that is said, and its file if it is known."""
+@cache
+def find_said() -> dict[Key, Path | None]:
+    """What is said as it stands in the code and the pages, and its file if it is known."""
     found: dict[Key, Path | None] = {(None, text): file for text, file in sentences_in_code().items()}
     found |= {(None, text): file for text, file in sentences_of_pages().items()}
     words = {
@@ -242,6 +243,12 @@ def find_wanted() -> dict[Key, Path | None]:
     words |= of_reports() | {template for _, template in TYPER_SAID}
     for key in {*((None, word) for word in words), *of_diagnosis()}:
         found.setdefault(key, None)
+    return found
+
+
+def find_wanted() -> dict[Key, Path | None]:
+    """Everything that is said, and its file if it is known."""
+    found = dict(find_said())
     # What is put together while the program runs, such as the name of a check, is known by the languages that have it.
     for file in FOLDER.glob("??.po"):
         found |= {key: None for key in read_keys(read_file(file)) if key not in found and is_said(key)}

@@ -610,6 +610,7 @@ def test_a_state_is_written_once_and_what_grows_is_appended(tmp_path):
     assert [row["epoch"] for row in recorder.rows] == list(range(31)) == recorder.table[:, 0].tolist()
 
 
+@pytest.mark.nightly
 @pytest.mark.slow
 def test_a_state_is_kept_no_more_often_than_costs_a_twentieth(tmp_path, monkeypatch):
     """With 60 very short epochs, and .3 s for a state: only the last one is saved; with a long training also some in between."""

@@ -353,6 +353,7 @@ def test_differences_are_paired():
 # Runs
 
 
+@pytest.mark.nightly
 @pytest.mark.parametrize(("model", "precision"), [pytest.param("simclr", "mixed_float16", marks=pytest.mark.nightly), ("supcon", "float32")])  # fmt: skip
 def test_a_training_is_resumed_to_the_bit(tmp_path, model, precision):
     """Interrupted within an epoch: both views, weights, optimizer, what the monitor measured, the evaluation."""

@@ -127,6 +127,7 @@ def few_canvases_pixels():
     return pbl.load_data(few_canvases, boxes=True).images("val").pixels[:4]
 
 
+@pytest.mark.nightly
 @pytest.mark.slow
 def test_it_goes_on_after_a_cut_and_ends_the_same(tmp_path, monkeypatch):
     """Interrupted within an epoch: weights, what the monitor measured, the evaluation, each box."""

@@ -200,6 +200,7 @@ def test_bad_images_are_explained_by_the_course(planted, course, name):
 # A run
 
 
+@pytest.mark.nightly
 @pytest.mark.slow
 @pytest.mark.parametrize(
     ("options", "precision"),

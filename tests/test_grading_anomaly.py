@@ -312,6 +312,7 @@ def test_a_class_is_graded(run, hidden, tmp_path):
     assert public["perfect"]["roc_auc"] == 1 and public["perfect"]["flags"] == []
 
 
+@pytest.mark.nightly
 @pytest.mark.slow
 @needs_isolation
 def test_the_references_need_no_network(hidden):

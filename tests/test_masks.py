@@ -187,6 +187,7 @@ def test_copies_and_groups_of_masked_images():
     assert "copies_across" in checks
 
 
+@pytest.mark.nightly
 @pytest.mark.slow
 def test_ultrasound_images_look_alike(shared_data, command, tmp_path):
     """A random split is reported; a split by look-alikes has none on both sides. One image occurs twice, with two masks."""

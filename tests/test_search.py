@@ -215,6 +215,7 @@ def test_a_pruned_run_is_marked_and_no_finished_one_and_can_be_gone_on_with(tmp_
     assert again.read_json("metrics_val.json")["log_loss"] == alone.read_json("metrics_val.json")["log_loss"]
 
 
+@pytest.mark.nightly
 def test_the_pruner_hears_each_epochs_loss_and_its_word_holds(study, tmp_path, monkeypatch):
     class Last:
         """Prunes every second trial after its first epoch."""
@@ -237,6 +238,7 @@ def test_the_pruner_hears_each_epochs_loss_and_its_word_holds(study, tmp_path, m
     check_whole(tmp_path, 4)
 
 
+@pytest.mark.nightly
 def test_a_failed_trial_is_kept_and_three_at_the_start_end_the_search(study, tmp_path, monkeypatch):
     config = Config(model="mlp", model_options={"widths": [8]}, experiment="s", epochs=1)
     space, train = parse_space(SPACE, config), study.train_once
@@ -290,6 +292,7 @@ def test_two_processes_share_a_study(study, tmp_path):
     assert begun[0] | begun[1] == set("123456") and all(begun)
 
 
+@pytest.mark.nightly
 @pytest.mark.slow
 @pytest.mark.parametrize("engine", ["processes", pytest.param("ray", marks=pytest.mark.nightly)])
 def test_workers_do_a_sweep_and_the_death_of_one_costs_nothing(tmp_path, engine):

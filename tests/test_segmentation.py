@@ -633,6 +633,7 @@ def test_a_backbone_gets_the_pixels_that_it_learned_on(encoder):
     assert lowest.mean(axis=(1, 2)) == pytest.approx(np.asarray(features), rel=1e-3, abs=1e-4)
 
 
+@pytest.mark.nightly
 @pytest.mark.slow
 def test_a_run_is_the_left_side(tmp_path, command):
     """A classifier's weights are those of the left side, frozen, then fine-tuned; the run is loaded without the classifier's."""

@@ -246,7 +246,6 @@ def test_each_run_of_a_comparison_has_its_own_experiments_code(tmp_path):
     assert weights == [64 * units + units + units * 10 + 10 for units in (3, 5)]
 
 
-@pytest.mark.nightly
 def test_two_processes_share_a_sweep(tmp_path):
     """Started at the same time on one folder: each run is trained once, and both end well with the same table."""
     words = [sys.executable, "-m", "pbl", "train", "model=mlp", "epochs=3", "experiment=s", "--runs", str(tmp_path), "--sweep", "learning_rate=0.1,0.03,0.01"]  # fmt: skip
