@@ -4,7 +4,7 @@ Papers:   batch normalisation (Ioffe and Szegedy 2015), He's initialisation (He 
           then falls, within those two epochs (Smith and Topin 2018, Super-Convergence, arXiv:1708.07120)
 Data:     MNIST by TensorFlow Datasets (11 MB, downloaded once), its official 10,000 test images
 Command:  python -m pbl train experiments/mnist_fast.py
-Cost:     about 17 seconds of a processor with bfloat16 (experiments/benchmarks/time_to_accuracy.md)
+Cost:     about 14 seconds of a processor with bfloat16 (experiments/benchmarks/time_to_accuracy.md)
 Expected: 99.1 to 99.2% of the test images correct
 """
 

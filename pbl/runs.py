@@ -8,13 +8,14 @@
 | data_check.json                                | train           | what the data doctor found                                 |
 | history.csv                                    | train           | one row an epoch                                           |
 | signals.npz, diagnosis.json                    | train           | what the monitor measured, and what it means               |
-| best.keras, best.weights.h5                    | train           | the model with the lowest validation loss                  |
+| samples.npz                                    | train           | of generation: some images after each epoch                |
+| best.keras, best.weights.h5                    | train           | the best model; of a classifier by the validation loss     |
 | checkpoint/                                    | train           | the last states of a training that has not ended           |
 | final.keras                                    | train           | the model after the last epoch                             |
 | metrics_val.json, predictions_val.npz          | train, evaluate | metrics; labels, probabilities, names and hashes by image, |
 |                                                |                 | of a classifier also small images of mistakes              |
 | metrics_test.json, predictions_test.npz        | evaluate        | the same of the test split                                 |
-| traceback.txt                                  | train, evaluate | of an error in one's own code, which was told in one line  |
+| traceback.txt                                  | several         | of an error in one's own code, which was told in one line  |
 | test_uses.csv                                  | evaluate        | one row for each time that the test split was used         |
 | figures/*.png                                  | train, evaluate | learning curves, confusion matrices                        |
 | figures/*.png, *.csv                           | inspect         | what the network looks at, and the numbers in the pictures |

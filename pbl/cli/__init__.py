@@ -2,7 +2,8 @@
 
 Each file here has one group of commands. Each command imports what it needs itself, so that `--help` answers at once.
 
-Exit status: 0 done, 1 a failed requirement, or a fault of the data that must be repaired first, 2 wrong input (one line says what is wrong), 130 stopped by Ctrl-C or SIGTERM.
+Exit status: 0 done; 1 a failed requirement or trial, a fault that `check` found and that must be repaired first, or a part that could not be done (one run of several, an unreadable image);
+2 wrong input (one line says what is wrong); 130 stopped by Ctrl-C or SIGTERM.
 """
 
 import codecs

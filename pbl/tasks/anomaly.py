@@ -3,7 +3,7 @@
 `task=anomaly task_options.normal=["8"]`: training and the choice of the best epoch use only normal images. The score of an image
 is the error of its reconstruction. The threshold is chosen on normal validation images, and promises a share of false alarms. That an
 anomaly cannot be reconstructed is a hope, not a law: a network that learned eights reproduces a one perfectly well. So the score
-is compared with five baselines that need no network, for each kind of anomaly. Models: any that return an image for an image
+is compared with five baselines that need no network, and shown for each kind of anomaly. Models: any that return an image for an image
 (`pbl.models.autoencoder`).
 """
 
