@@ -243,7 +243,7 @@ class Config(BaseModel):
 
     optimizer: str = Field("adam", min_length=1, description="any Keras optimizer's name")
     learning_rate: float = Field(
-        1e-3, gt=0, description="learning rate of the optimizer; with a schedule, the first learning rate"
+        1e-3, gt=0, description="learning rate of the optimizer; with a schedule, its highest value"
     )
     learning_rate_schedule: Literal["constant", "cosine", "step", "one_cycle", "inverse_time"] = Field(
         "constant",
@@ -281,7 +281,7 @@ class Config(BaseModel):
         0,
         ge=0,
         le=1_000_000,
-        description="epochs after `epochs` in which the last stages of a frozen backbone are trained too (efficientnet_transfer)",
+        description="epochs after `epochs` in which the last stages of a frozen backbone are trained too; for models with a backbone, such as efficientnet_transfer",
     )
     fine_tune_learning_rate: float = Field(1e-5, gt=0, description="learning rate in those epochs")
     unfreeze: int = Field(1, ge=1, description="how many stages of the backbone are trained, counted from the last one")

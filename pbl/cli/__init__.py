@@ -32,7 +32,7 @@ app = typer.Typer(
     cls=Program,
     add_completion=False,
     pretty_exceptions_enable=False,
-    help="Train, evaluate and use image classifiers with Keras. Start with: python -m pbl train",
+    help="Train, evaluate and use networks for images with Keras. Start with: python -m pbl train",
 )
 for command in (  # in the order of `--help`
     training.train,

@@ -6,7 +6,17 @@ from typing import Annotated, Any, Literal
 
 from typer import Argument, Option
 
-from pbl.cli.options import AsJson, DataDir, Language, Requirement, RunFolder, Trust, choose_code, parse_requirements
+from pbl.cli.options import (
+    AsJson,
+    DataDir,
+    Language,
+    NoCode,
+    Requirement,
+    RunFolder,
+    Trust,
+    choose_code,
+    parse_requirements,
+)
 from pbl.cli.screen import format_number, print_json, print_table, quiet_tensorflow, show_progress
 from pbl.errors import InputError
 from pbl.languages import choose_language, say, say_sentence
@@ -134,10 +144,11 @@ def submit(
         ),
     ] = None,
     trust: Trust = False,
+    no_code: NoCode = False,
     as_json: AsJson = False,
 ) -> int:
     """Write a team's submission. It is checked here in the same way as by the grader."""
-    choose_code([run], trust, False)
+    choose_code([run], trust, no_code)
     with quiet_tensorflow():
         from pbl.evaluation import run as evaluation  # noqa: F401  loads TensorFlow while its log is hidden
         from pbl.grading.submission import submit as write

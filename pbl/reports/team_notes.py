@@ -7,6 +7,7 @@ from typing import NamedTuple
 
 from pbl.errors import InputError
 from pbl.languages import say
+from pbl.languages.catalogue import list_languages
 from pbl.storage.writing import replacing
 
 NAME = "team_notes.md"
@@ -65,7 +66,7 @@ def read_notes(file: Path) -> dict[str, list[Part]]:
         text = content.decode("cp932", "replace")  # the encoding of Windows' editors in Japan
     if "\x00" in text or "\ufffd" in text:
         raise InputError("{file} is not text in UTF-8. Save it as UTF-8, then run the same command again.", file=file)
-    known = {_fold(say(heading, language)): heading for heading in SECTIONS for language in ("en", "ja")}
+    known = {_fold(say(heading, language)): heading for heading in SECTIONS for language in list_languages()}
     sections: dict[str, list[Part]] = {name: [] for name in (OTHER, *SECTIONS)}
     section, lines = OTHER, []
 
