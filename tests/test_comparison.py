@@ -313,6 +313,22 @@ def test_compare_and_log_agree_on_what_is_other_code(tmp_path):
     assert [[change.key for change in run.changes] for run in log] == [[], [], [], ["experiment.py"]]
 
 
+def test_what_lies_beside_the_runs_is_passed_over_where_a_shell_names_it(tmp_path):
+    """`runs/*/*` names the folder of a search, tables and pictures too; but a run's folder that is empty is told."""
+    runs = [make_run(tmp_path, 0.9, seed) for seed in range(2)]
+    beside = runs[0].parent / "search"
+    beside.mkdir()
+    (beside / "history.png").touch()
+    (runs[0].parent / "sweep.csv").touch()
+    assert len(find_runs(sorted(runs[0].parent.iterdir()))) == 2
+    for alone in ([beside], [beside.parent / "nothing", runs[0]]):
+        with pytest.raises(InputError, match="contains no run|does not exist"):
+            find_runs(alone)
+    (runs[0].parent / "007").mkdir()
+    with pytest.raises(InputError, match="007 contains no run"):
+        find_runs(sorted(runs[0].parent.iterdir()))
+
+
 def test_other_labels_are_refused(tmp_path):
     make_run(tmp_path, 0.9)
     rewrite(make_run(tmp_path, 0.8, model="lenet5"), labels=lambda old: (old + 1) % 10)

@@ -89,8 +89,9 @@ def find_runs(paths: Sequence[str | Path]) -> list[Run]:
     places = {place: str(path) for path in paths for place in find_places(path)}
     for path, word in places.items():
         files = [path / "config.json"] if (path / "config.json").is_file() else sorted(path.glob("**/config.json"))
-        if not files and len(places) > 1 and (path.is_file() or str(path) != word):
-            continue  # tables and pictures next to the runs, which runs/*/* matches too
+        is_beside_runs = path.is_dir() and not path.name.isdecimal() and any(path.parent.glob("*/config.json"))
+        if not files and len(places) > 1 and (path.is_file() or str(path) != word or is_beside_runs):
+            continue  # what lies next to the runs, which runs/*/* matches too: tables, pictures, the folder of a search
         if not files:
             what = (
                 Sentence("contains no run")
