@@ -322,7 +322,7 @@ def test_what_lies_beside_the_runs_is_passed_over_where_a_shell_names_it(tmp_pat
     (runs[0].parent / "sweep.csv").touch()
     assert len(find_runs(sorted(runs[0].parent.iterdir()))) == 2
     for alone in ([beside], [beside.parent / "nothing", runs[0]]):
-        with pytest.raises(InputError, match="contains no run|does not exist"):
+        with pytest.raises(InputError, match=r"contains no run|does not exist"):
             find_runs(alone)
     (runs[0].parent / "007").mkdir()
     with pytest.raises(InputError, match="007 contains no run"):
