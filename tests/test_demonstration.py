@@ -138,7 +138,7 @@ WRONG = {
     "paper.pdf": (b"%PDF-1.4\n%%EOF\n", "is not an image that can be read", "読める画像ではありません"),
     "text.png": (b"no image at all\n" * 9, "is not an image that can be read", "読める画像ではありません"),
     "empty.png": (b"", "is empty", "空"),
-    "huge.png": (None, "100 million pixels, and this page accepts 60", "100 百万画素"),
+    "huge.png": (None, "100 million pixels, and this page accepts 60", "100 メガピクセル"),
 }
 
 
