@@ -73,9 +73,8 @@ def check(
     ]
     print_table(["", say("check"), say("finding")], rows)
     images = ", ".join(say("{n:,} {split}", n=len(part.labels), split=Sentence(split)) for split, part in parts.items())
-    told = "{source}: {images} images; {counts}. {files} {files:file|files} in {folder}"
-    counted = ", ".join(f"{n} {say_sentence(names[severity])}" for severity, n in counts.items())
-    print(say(told, source=source, images=images, counts=counted, files=len(files), folder=folder))
+    told = "{source}: {images} images; {stop} stop, {act} act, {note} note. {files} {files:file|files} in {folder}"
+    print(say(told, source=source, images=images, files=len(files), folder=folder, **counts))
     if leave_out:
         told = "{file} names {n} {n:image|images} to leave out: python -m pbl train ... {setting}"
         if not left_out:

@@ -113,7 +113,9 @@ def _show_metrics(result: dict[str, Any]) -> None:
         told = "This run has used the test split {count} times: the best of several results is too good to be true."
         print(say(told, count=result["test_uses"]))
     if result["copies_in_train"]:
-        told = "{copies:,} of these images are in the training images too: the score is too good."
+        told = (
+            "{copies:,} of these images are in the training images too: the result is likely better than on new images."
+        )
         print(say(told, copies=result["copies_in_train"]))
     if missing := result.get("missing_classes"):
         told = "No image is of {names}. Accuracy and recall are computed over the other classes; a metric that needs images of all classes is undefined."
@@ -252,7 +254,10 @@ def _show_contrast(result: dict[str, Any]) -> None:
             for level in levels
             for of in level["differences"]
         ]  # fmt: skip
-        print_table([say("labels"), say("encoder's regression minus"), say("value"), say("95% interval")], rows)
+        print_table(
+            [say("labels"), say("the encoder's regression, compared with"), say("difference"), say("95% interval")],
+            rows,
+        )
     if (pairs := found["pairs"]) is not None:
         told = "{same:,} pairs of the same class and {different:,} of different ones, {classes:,} classes; intervals over classes."
         if found["identities"]:

@@ -23,7 +23,9 @@ def export(
     ],
     quantise: Annotated[
         Literal["int8", "float16"] | None,
-        Option(help="Make the file smaller: LiteRT in both, ONNX in int8. The accuracy before and after is reported."),
+        Option(
+            help="Make the file smaller: LiteRT takes int8 and float16, ONNX int8. The accuracy before and after is reported."
+        ),
     ] = None,
     out: Annotated[
         Path | None, Option(metavar="DIR", help="Folder for the files; by default export/ in the run.")

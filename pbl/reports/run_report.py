@@ -627,7 +627,8 @@ def _describe_score(split: str, result: dict, say: _Voice) -> dict[str, Any]:
         title = say("{metric} on the {split} split", metric=name, split=say.word(SPLIT_NAMES[split]))
         shown = "–" if value is None else _decimal(value)
     warning = say(
-        "{copies:,} of these images are in the training images too: the score is too good.", copies=copies or 0
+        "{copies:,} of these images are in the training images too: the result is likely better than on new images.",
+        copies=copies or 0,
     )
     details = []
     if interval:
