@@ -603,7 +603,7 @@ def _describe_status(run: Run, environment: dict, history: list[dict] | None, sa
         )
     elif status == "running":
         text = say(
-            "The training was interrupted: {done} of {all} epochs are done, and nothing here is final.", **counts
+            "The training was cut off: {done} of {all} epochs are done, and nothing here is final.", **counts
         )
     else:
         text = say(
