@@ -602,9 +602,7 @@ def _describe_status(run: Run, environment: dict, history: list[dict] | None, sa
             **counts,
         )
     elif status == "running":
-        text = say(
-            "The training was cut off: {done} of {all} epochs are done, and nothing here is final.", **counts
-        )
+        text = say("The training was cut off: {done} of {all} epochs are done, and nothing here is final.", **counts)
     else:
         text = say(
             "The training has not ended: its status is “{status}”, and {done} of {all} epochs are done.",
