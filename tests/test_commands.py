@@ -224,7 +224,7 @@ def test_the_commands_of_a_text_run_one_after_another(source, photographs, comma
         words = shlex.split(line)
         if (
             words[0].isupper()
-            or any(re.fullmatch("RUN|SOURCE|SUBMISSIONS|HIDDEN", word) for word in words)
+            or any(re.fullmatch("RUN|SOURCE|SUBMISSIONS|HIDDEN|NAME", word) for word in words)
             or (len(words) == 1 and words[0] in ("evaluate", "inspect", "check", "diagnose"))
         ):
             continue  # a template, not a command

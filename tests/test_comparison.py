@@ -191,6 +191,9 @@ def test_what_is_no_further_seed(tmp_path):
         "not count as another seed" in reasons[str(runs[0].parent / "copy")]
         and "not all numbers" in reasons[str(runs[3])]
     )
+    write_results(result, tmp_path / "results")  # a reason names a run by its path
+    stored = read_results(tmp_path / "results" / "results.json")
+    assert stored.runs["reason"].tolist() == result.runs["reason"].tolist()
     assert compare(find_runs([runs[0], runs[1]])).architectures["seeds"].tolist() == [
         2
     ]  # a comment and the seed do not count as code

@@ -61,9 +61,11 @@ def as_dictionary(comparison: Comparison) -> dict[str, Any]:
 
 
 def _take_apart(value: Any) -> Any:
-    """Turns a sentence into its template and fields; returns another value as it is."""
+    """Turns a sentence into its template and fields; returns another value as JSON has it: a path is its text."""
+    if isinstance(value, np.generic):
+        return value.item()
     if not isinstance(value, Sentence):
-        return value
+        return value if value is None or isinstance(value, str | int | float) else str(value)
     return {"template": value.template, "fields": {name: _take_apart(of) for name, of in value.fields.items()}}
 
 
