@@ -8,7 +8,7 @@ least 6 points above the oracle's, or the oracle's loss rose by 25% after its lo
 healthy runs know unseen ones, it is underfitting if more is missing on training images than the gap, overfitting if the gap is twice
 what is missing, and between them either; either too where there is a gap and the oracle's loss still fell, by 14% of its descent in the
 last fifth of the epochs; so may a healthy run be called underfitting then. Either too where the oracle's accuracy gains 2 points, and its standard
-error, when the training goes on for as many epochs again (of eight kinds of surface, with 65 to 74% of the training images known and 50 to 55% of the
+error, when the training goes on for as many epochs again (in two runs on eight kinds of surface, with 65 and 74% of the training images known and 50 and 55% of the
 others, 30 more epochs gave 4 to 10 points; small shifts and rotations took 22 to 27). A class that lost labels to another, and of the oracle's images of which nine in ten of what the others have
 are right, did no harm. A run that learned nothing may be called by any reason why; one that
 a planted low rate or few epochs did no harm may be called healthy or underfitting; near a border either side is right. Batch
