@@ -394,7 +394,7 @@ def test_what_is_missing_is_named_with_the_command_that_makes_it(tmp_path, name)
 
 
 STATUS = [
-    ({"status": "running"}, "was interrupted: 3 of 3 epochs", "学習は途中で切れました", True),
+    ({"status": "running"}, "was cut off: 3 of 3 epochs", "学習は途中で切れました", True),
     ({"status": "paused", "epochs": 1}, "is paused: 1 of 3 epochs", "一時停止中", True),
     ({"status": "interrupted"}, "was stopped: 3 of 3", "途中で止められました", True),
     ({"status": "failed", "reason": "OSError: disk"}, "failed after 3 of 3 epochs. OSError: disk", "学習は失敗しました", False),
@@ -433,7 +433,7 @@ def test_a_run_that_has_just_begun_and_one_under_way(tmp_path):
             file.unlink()
     (run / "environment.json").write_text('{"status": "running"}')
     for language, words in (
-        ("en", "interrupted: 0 of 3 epochs"),
+        ("en", "cut off: 0 of 3 epochs"),
         ("ja", "学習は途中で切れました。3 エポックのうち 0 まで"),
     ):
         assert words in page_of(run, language).text
