@@ -354,7 +354,7 @@ def test_differences_are_paired():
 
 
 @pytest.mark.nightly
-@pytest.mark.parametrize(("model", "precision"), [pytest.param("simclr", "mixed_float16", marks=pytest.mark.nightly), ("supcon", "float32")])  # fmt: skip
+@pytest.mark.parametrize(("model", "precision"), [("simclr", "mixed_float16"), ("supcon", "float32")])
 def test_a_training_is_resumed_to_the_bit(tmp_path, model, precision):
     """Interrupted within an epoch: both views, weights, optimizer, what the monitor measured, the evaluation."""
     CALLBACKS["cut"] = Cut

@@ -204,7 +204,7 @@ def test_bad_images_are_explained_by_the_course(planted, course, name):
 @pytest.mark.slow
 @pytest.mark.parametrize(
     ("options", "precision"),
-    [pytest.param({"conditional": True}, "mixed_float16", marks=pytest.mark.nightly), ({"loss": "wgan_gp"}, "float32")],
+    [({"conditional": True}, "mixed_float16"), ({"loss": "wgan_gp"}, "float32")],
 )
 def test_a_gan_is_resumed_to_the_bit(tmp_path, options, precision):
     """Interrupted within an epoch: both networks, both optimizers with their loss scales, the noise, and what the monitor measured."""

@@ -294,7 +294,7 @@ def test_two_processes_share_a_study(study, tmp_path):
 
 @pytest.mark.nightly
 @pytest.mark.slow
-@pytest.mark.parametrize("engine", ["processes", pytest.param("ray", marks=pytest.mark.nightly)])
+@pytest.mark.parametrize("engine", ["processes", "ray"])
 def test_workers_do_a_sweep_and_the_death_of_one_costs_nothing(tmp_path, engine):
     """Of two workers one is killed; the table is that of one process, and each run's result to the bit."""
     if engine == "ray":

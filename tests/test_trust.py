@@ -105,9 +105,8 @@ def test_the_table_of_who_executes_code_is_true(strangers_run, command, monkeypa
     for name, executes in table.items():
         if executes:
             status, _, err = call(name, "--no-code")
-            assert status == (0 if name == "check RUN" else 2) and not Path("executed").exists(), (
-                name
-            )  # its model is its own
+            # The run's model is its own, which only `check` does without.
+            assert status == (0 if name == "check RUN" else 2) and not Path("executed").exists(), name
             assert "--no-code" not in err, (name, err)
 
 

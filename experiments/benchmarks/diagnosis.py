@@ -160,11 +160,9 @@ def load_pool(domain: str, folder: Path | None, other: bool = False) -> tuple[np
         )
     if domain == "tiles":
         return _read_tiles(folder)[:2]
-    if domain == "signs":
-        return _draw_signs(10_000 if other else sum(COUNTS["signs"]), seed=int(other))
-    if domain == "tones":
-        return _draw_tones(10_000 if other else sum(COUNTS["tones"]), seed=int(other))
-    drawings = {"letters": _draw_letters, "textures": _draw_textures, "clocks": _draw_clocks, "faces": _draw_faces}
+    drawings = {
+        "signs": _draw_signs, "tones": _draw_tones, "letters": _draw_letters, "textures": _draw_textures, "clocks": _draw_clocks, "faces": _draw_faces,
+    }  # fmt: skip
     if domain in drawings:
         return drawings[domain](10_000 if other else sum(COUNTS[domain]), seed=int(other))
     if domain == "digits_on_photographs":
@@ -853,9 +851,7 @@ def run(setup: Setup, donor: Any = None, watches_all: bool = False) -> tuple[Sig
     # Else, as a training's own monitor, of a few, and of all in the end.
     with patch.multiple("pbl.diagnosis.monitor", FEWEST=10**6, MOST=10**6) if watches_all else nullcontext():
         oracle = OverfittingMonitor(setup.oracle, every=0)
-    callbacks = [monitor, oracle]
-    if setup.schedule:
-        callbacks.append(keras.callbacks.LearningRateScheduler(lambda epoch: schedule(setup, epoch)))
+    callbacks = [monitor, oracle, *make_schedule(setup)]
     if setup.patience:
         callbacks.append(keras.callbacks.EarlyStopping(patience=setup.patience, restore_best_weights=True))
     counts = np.bincount(setup.train[1], minlength=setup.classes)
@@ -880,14 +876,20 @@ def run(setup: Setup, donor: Any = None, watches_all: bool = False) -> tuple[Sig
 
 def go_on(model: Any, images: dict[str, Any], setup: Setup) -> dict[str, float]:
     """The oracle's accuracy when the training goes on for as many epochs again."""
+    model.fit(**images, epochs=setup.epochs, callbacks=make_schedule(setup))
+    return {"longer_accuracy": measure_oracle(model, setup)}
+
+
+def measure_oracle(model: Any, setup: Setup) -> float:
+    predicted = model.predict(setup.oracle[0], batch_size=500, verbose=0).argmax(axis=1)
+    return float((predicted == setup.oracle[1]).mean())
+
+
+def make_schedule(setup: Setup) -> list[Any]:
+    """The callback that sets the learning rate, if there is one."""
     import keras
 
-    callbacks = []
-    if setup.schedule:
-        callbacks.append(keras.callbacks.LearningRateScheduler(lambda epoch: schedule(setup, epoch)))
-    model.fit(**images, epochs=setup.epochs, callbacks=callbacks)
-    predicted = model.predict(setup.oracle[0], batch_size=500, verbose=0).argmax(axis=1)
-    return {"longer_accuracy": float((predicted == setup.oracle[1]).mean())}
+    return [keras.callbacks.LearningRateScheduler(lambda epoch: schedule(setup, epoch))] if setup.schedule else []
 
 
 def schedule(setup: Setup, epoch: int) -> float:
@@ -909,8 +911,7 @@ def renew(model: Any, setup: Setup) -> dict[str, float]:
         return {}
     with replaced_calls(normalising, take_statistics):
         model(setup.train[0], training=False)
-    predicted = model.predict(setup.oracle[0], batch_size=500, verbose=0).argmax(axis=1)
-    return {"renewed_accuracy": float((predicted == setup.oracle[1]).mean())}
+    return {"renewed_accuracy": measure_oracle(model, setup)}
 
 
 _EXAMINED: dict[str, list[dict]] = {}  # many conditions have the same images

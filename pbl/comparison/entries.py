@@ -89,8 +89,7 @@ def find_runs(paths: Sequence[str | Path]) -> list[Run]:
     places = {place: str(path) for path in paths for place in find_places(path)}
     for path, word in places.items():
         files = [path / "config.json"] if (path / "config.json").is_file() else sorted(path.glob("**/config.json"))
-        is_beside_runs = path.is_dir() and not path.name.isdecimal() and any(path.parent.glob("*/config.json"))
-        if not files and len(places) > 1 and (path.is_file() or str(path) != word or is_beside_runs):
+        if not files and len(places) > 1 and (path.is_file() or str(path) != word or _lies_beside_runs(path)):
             continue  # what lies next to the runs, which runs/*/* matches too: tables, pictures, the folder of a search
         if not files:
             what = (
@@ -110,6 +109,10 @@ def find_runs(paths: Sequence[str | Path]) -> list[Run]:
     if not found:
         raise InputError("No run in {paths}. Train one first: python -m pbl train.", paths=", ".join(map(str, paths)))
     return list(found.values())
+
+
+def _lies_beside_runs(folder: Path) -> bool:
+    return folder.is_dir() and not folder.name.isdecimal() and any(folder.parent.glob("*/config.json"))
 
 
 def read_entry(run: Run, split: str) -> Entry:
