@@ -75,7 +75,8 @@ def name_nearest(word: str, choices: Iterable[str]) -> Sentence:
     """
     choices, word = list(choices), str(word).lower()
     begun = [choice for choice in choices if word and choice.lower().startswith(word)]
-    nearest = begun or difflib.get_close_matches(word, sorted(choices), n=1, cutoff=0.5)
+    # Of hundreds of names one is always half like the word.
+    nearest = begun or difflib.get_close_matches(word, sorted(choices), n=1, cutoff=0.5 if len(choices) < 100 else 0.75)
     listed = ", ".join(sorted(choices))
     if nearest:
         return Sentence("Did you mean '{nearest}'? Valid: {choices}.", nearest=nearest[0], choices=listed)

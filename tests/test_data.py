@@ -281,6 +281,7 @@ def test_a_function_that_returns_no_source(monkeypatch):
         ("photos.zip", "No file photos.zip"),
         ("../photos", "No folder ../photos"),
         ("mnistt", "Did you mean 'mnist'?"),
+        ("name", "called 'name'. Valid: digits"),
         ("mnist:9.9.9", "only: 3.0.1"),
         ("imdb_reviews", "not for image classification"),
         ("fashion_mnist", "there is no network"),

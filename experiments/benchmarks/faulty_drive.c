@@ -1,4 +1,5 @@
-/* A Drive that fails: stands before the C library's file operations (LD_PRELOAD) and lets some of them fail, or ends the process.
+/* A Drive that fails or is slow: stands before the C library's file operations (LD_PRELOAD) and lets some of them fail, or ends the
+   process; each of them first waits for the milliseconds of the variable FAULTS_WAIT, as for an answer over a network.
 
    Only operations on files below the folder of the variable FAULTS_BELOW count. Which of them fail is set by `faults_arm`. */
 #define _GNU_SOURCE
@@ -52,6 +53,8 @@ static int below_fd(int fd) {
 }
 
 static int fails(int kind) {
+    const char *wait = getenv("FAULTS_WAIT");
+    if (wait) usleep(1000 * atoi(wait));
     if (armed_kind < 0) return 0;
     total++, seen[kind]++;
     if (armed_kind != KINDS && armed_kind != kind) return 0;

@@ -67,15 +67,20 @@ def main() -> int:
     return measure(words)
 
 
+def build_library(folder: Path) -> Path:
+    library = folder / "faults.so"
+    built = ["gcc", "-O1", "-shared", "-fPIC", "-o", str(library), str(HERE / "faulty_drive.c"), "-ldl"]
+    subprocess.run(built, check=True)
+    return library
+
+
 def begin_below() -> int:
     """Builds the library, and starts this script anew behind it."""
     if shutil.which("gcc") is None:
         print("gcc is not installed: there is nothing to stand before the file operations.")
         return 2
     with tempfile.TemporaryDirectory() as folder:
-        library = Path(folder) / "faults.so"
-        built = ["gcc", "-O1", "-shared", "-fPIC", "-o", str(library), str(HERE / "faulty_drive.c"), "-ldl"]
-        subprocess.run(built, check=True)
+        library = build_library(Path(folder))
         (Path(folder) / "work" / "runs").mkdir(parents=True)
         around = {
             "LD_PRELOAD": str(library), "FAULTS_BELOW": str(Path(folder).resolve() / "work" / "runs"), "TF_CPP_MIN_LOG_LEVEL": "3",

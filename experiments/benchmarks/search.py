@@ -1,29 +1,41 @@
-"""What a search claims and what it is worth; what several workers save; what the number of threads does to the bits.
+"""What a search claims and what it is worth; what several workers save and survive; what the number of threads does to the bits.
 
     python experiments/benchmarks/search.py bias --data /work/shared/data [--repeats 5]    some five minutes of a processor
-    python experiments/benchmarks/search.py workers                                        wall time of 8 runs with 1 and 2 workers
+    python experiments/benchmarks/search.py workers [--repeats 5]                          wall time of 8 runs with 1 and 2 workers
+    python experiments/benchmarks/search.py killed                                         three workers, 12 runs, one worker killed
     python experiments/benchmarks/search.py threads                                        weights by the number of threads within an operation
 
 `bias`: search (TPE, median pruner), random search and a grid train for as many epochs each: 12 trials of 3, which is more trials
 where some are pruned. What each calls best by its validation accuracy is then judged on the test images: the claim minus that is
 the bias. Of the search the best three are trained with two more seeds, as `train --search` does it, and the best of them by the
 mean of three seeds is told by its new seeds. Space, sampler, pruner and choice are those of the package; the trials are trained
-in memory, without the folders of runs. Each repeat has its own validation images and seeds. Results: search.md.
+in memory, without the folders of runs. Each repeat has its own validation images and seeds.
+
+`killed`: three workers share a sweep of 12 runs, and one of them is killed in the middle (`kill -9`): as processes and, where Ray is
+installed, as Ray's tasks; in a plain folder, and in one of which each file operation takes 20 ms more (`faulty_drive.c`, built with
+gcc). The table must be that of one process, and each run's weights the same to the bit. Results: search.md.
 """
 
 import argparse
+import contextlib
 import hashlib
+import importlib.util
 import io
+import json
 import os
+import signal
+import statistics
 import subprocess
 import sys
 import tempfile
 import time
 import zipfile
+from collections import Counter
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
+from faulty_drive import build_library
 
 TRIALS, EPOCHS, MORE_SEEDS, BEST = 12, 3, 2, 3
 SPACE = "learning_rate=log:1e-4..1 batch_size=log:16..256 optimizer=sgd,adamw"
@@ -237,15 +249,93 @@ def run_command(*words: str, **environment: str) -> float:
     return time.perf_counter() - began
 
 
-def measure_workers() -> None:
-    """Wall time of 8 runs, of a small convolutional network on digits for 3 epochs, with 1 and with 2 workers."""
-    for workers in ("1", "2"):
-        with tempfile.TemporaryDirectory() as folder:
-            seconds = run_command(
-                "train", "model=small_cnn", "epochs=3", "--seeds", "8", "--workers", workers, "--runs", folder
-            )
-            load = ", ".join(f"{value:.1f}" for value in os.getloadavg())
-            print(f"{workers} worker(s): {seconds:.0f} s (load {load}, {os.cpu_count()} cores)", flush=True)
+def find_engines() -> list[str]:
+    return ["processes", *(["ray"] if importlib.util.find_spec("ray") else [])]
+
+
+def measure_workers(repeats: int) -> None:
+    """Wall time of 8 runs, of a small convolutional network on digits for 3 epochs, with 1 and with 2 workers, in turn."""
+    ways = {"1": ["--workers", "1"]} | {
+        f"2, {engine}": ["--workers", "2", "--engine", engine] for engine in find_engines()
+    }
+    seconds: dict[str, list[float]] = {name: [] for name in ways}
+    for _ in range(repeats):
+        for name, words in ways.items():
+            with tempfile.TemporaryDirectory() as folder:
+                took = run_command("train", "model=small_cnn", "epochs=3", "--seeds", "8", *words, "--runs", folder)
+            seconds[name].append(took)
+            print(f"{name}: {took:.1f} s (load {os.getloadavg()[0]:.1f}, {os.cpu_count()} cores)", flush=True)
+    print("\n| workers | seconds, median | lowest to highest | share of one worker's |\n|---|---|---|---|")
+    for name, took in seconds.items():
+        share = statistics.median(each / alone for each, alone in zip(took, seconds["1"], strict=True))
+        print(f"| {name} | {statistics.median(took):.1f} | {min(took):.1f} to {max(took):.1f} | {share:.2f} |")
+
+
+SWEEP = (
+    "model=mlp",
+    "epochs=3",
+    "experiment=s",
+    "--sweep",
+    "learning_rate=0.3,0.1,0.03,0.01,0.003,0.001 batch_size=32,64",
+)
+
+
+def measure_killed() -> int:
+    """Prints a line for each engine and folder; returns 1 where a run was lost or trained twice, or anything differs."""
+    threads = dict.fromkeys(("TF_NUM_INTRAOP_THREADS", "TF_NUM_INTEROP_THREADS", "OMP_NUM_THREADS"), "1")
+    failed = 0
+    print("| engine | each file operation waits | killed after | seconds | finished | begun twice | table | weights |")
+    print("|---|---|---|---|---|---|---|---|")
+    with tempfile.TemporaryDirectory() as folder:
+        place = Path(folder).resolve()
+        run_command("train", *SWEEP, "--runs", str(place / "alone"), **threads)
+        library = build_library(place)
+        for engine in find_engines():
+            for wait in (0, 20):
+                runs = place / f"{engine}{wait}"
+                runs.mkdir()
+                slow = {"LD_PRELOAD": str(library), "FAULTS_BELOW": str(runs), "FAULTS_WAIT": str(wait)} if wait else {}
+                words = [sys.executable, "-m", "pbl", "train", *SWEEP, "--runs", str(runs), "--workers", "3", "--engine", engine]  # fmt: skip
+                began = time.perf_counter()
+                process = subprocess.Popen(words, stdout=subprocess.DEVNULL, env={**os.environ, **threads, **slow})
+                killed = kill_one(runs / "s", process)
+                status = process.wait()
+                row = compare_sweeps(place / "alone" / "s", runs / "s")
+                failed |= status != 0 or killed is None or row != (12, 0, "equal", "equal")
+                print(f"| {engine} | {wait} ms | {killed} runs | {time.perf_counter() - began:.0f} | {' | '.join(map(str, row))} |", flush=True)  # fmt: skip
+    return int(failed)
+
+
+def kill_one(folder: Path, process: subprocess.Popen) -> int | None:
+    """Kills the worker that has a run in work when four have ended; returns how many had ended, None where the sweep ended before."""
+    while process.poll() is None:
+        ended = len(list(folder.glob("*/final.keras")))
+        for lock in folder.glob("*/lock.json") if ended >= 4 else ():
+            with contextlib.suppress(OSError, ValueError):
+                if (lock.parent / "history.csv").exists():
+                    os.kill(json.loads(lock.read_text())["pid"], signal.SIGKILL)
+                    return ended
+        time.sleep(0.02)
+    return None
+
+
+def compare_sweeps(alone: Path, other: Path) -> tuple[int, int, str, str]:
+    """Runs finished, settings trained twice, and whether the table but for paths and seconds, and all weights, are those of `alone`."""
+    import keras
+
+    tables = [pd.read_csv(next(of.glob("sweep*.csv"))) for of in (alone, other)]
+    finished = [path.parent for path in other.glob("*/final.keras")]
+    configs = [json.loads((path / "config.json").read_text()) for path in finished]
+    settings = Counter(str((config["learning_rate"], config["batch_size"])) for config in configs)
+    one, two = (table.drop(columns=["run", "seconds"]) for table in tables)
+    weights = [
+        [keras.models.load_model(Path(path) / "final.keras").get_weights() for path in table["run"]] for table in tables
+    ]
+    same = all(
+        np.array_equal(a, b) for ours, theirs in zip(*weights, strict=True) for a, b in zip(ours, theirs, strict=True)
+    )
+    twice = sum(count - 1 for count in settings.values())
+    return len(finished), twice, "equal" if one.equals(two) else "differs", "equal" if same else "differ"
 
 
 def measure_threads() -> None:
@@ -272,7 +362,7 @@ def measure_threads() -> None:
 
 if __name__ == "__main__":
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("what", choices=("bias", "workers", "threads"))
+    parser.add_argument("what", choices=("bias", "workers", "killed", "threads"))
     parser.add_argument("--data", type=Path, help="the folder that holds cifar10.zip; without it digits alone")
     parser.add_argument("--repeats", type=int, default=5)
     parser.add_argument(
@@ -282,6 +372,8 @@ if __name__ == "__main__":
     if arguments.what == "bias":
         print(tell_bias(measure_bias(arguments.data, arguments.repeats, arguments.out)))
     elif arguments.what == "workers":
-        measure_workers()
+        measure_workers(arguments.repeats)
+    elif arguments.what == "killed":
+        sys.exit(measure_killed())
     else:
         measure_threads()

@@ -209,7 +209,7 @@ def show_architectures(table: pd.DataFrame, measure: str = "accuracy") -> pd.Dat
         "ece": ("ECE", "{:.4f}"),
         "epochs": ("epochs", "{:g}"),
         "trials": ("settings tried", "{:g}"),
-        "parameters": ("parameters", "{:,.0f}"),
+        "parameters": ("trainable weights", "{:,.0f}"),
         "macs": ("MACs", "{:,.0f}"),
         "train_seconds": ("training s", "{:.1f}"),
         "seconds_to_target": ("s to target", "{:.1f}"),
