@@ -35,7 +35,9 @@ from pbl.reports import run_report, team_log, team_notes, team_report
 PACKAGE = FOLDER.parent
 # The functions that take a sentence, and which of their arguments it is.
 MAKERS = {
-    **dict.fromkeys(("InputError", "Sentence", "say", "caption", "DifferentSizes", "UnknownDataset", "TableError"), 0),
+    **dict.fromkeys(
+        ("InputError", "Sentence", "say", "t", "caption", "DifferentSizes", "UnknownDataset", "TableError"), 0
+    ),
     "make_finding": 1,
     "Remedy": 1,
     "one_finding": 2,

@@ -429,3 +429,8 @@ def test_what_calls_a_figure_gives_it_no_plain_english():
     ]
     assert len(drawing_files) > 20
     assert sorted({text for file in drawing_files for text in find_plain_texts(file)}) == []
+
+
+def test_one_quantity_is_drawn_without_an_empty_half():
+    history = pd.DataFrame({"epoch": [1, 2], "loss": [2.0, 1.0], "val_loss": [2.0, 1.5]})
+    assert len(plot_history(history).axes) == 1 and len(plot_history(history.assign(dice=0.5)).axes) == 2

@@ -708,6 +708,11 @@ def test_the_known_good_submission_stops_a_machine_that_is_not_good(hidden, subm
     [
         ("grade in", "Missing option '--data'"),
         ("grade in --data in", "in is not a hidden set: it has no hidden.json"),
+        ("grade HIDDEN --data in", "is a hidden set, and in is none. The submissions come first"),
+        ("grade HIDDEN --data HIDDEN", "belongs to the hidden set, and is no folder of submissions"),
+        ("grade HIDDEN/images --data HIDDEN", "belongs to the hidden set, and is no folder of submissions"),
+        ("grade in --data HIDDEN --out HIDDEN", "is the hidden set. Give another folder"),
+        ("grade in --data HIDDEN --data in", "--data is given 2 times. Give it once"),
         ("grade absent --data HIDDEN", "No folder or file absent"),
         ("grade in --data HIDDEN --roster absent.csv", "The roster absent.csv cannot be read"),
         ("grade in --data HIDDEN --rubric absent.py", "No rubric absent.py"),
@@ -727,7 +732,8 @@ def test_the_known_good_submission_stops_a_machine_that_is_not_good(hidden, subm
 def test_wrong_input_gets_one_line(command, hidden, trained_run, tmp_path, monkeypatch, line, said):
     monkeypatch.chdir(tmp_path)
     (tmp_path / "in").mkdir()
-    words = [{"HIDDEN": hidden, "RUN": trained_run.path}.get(word, word) for word in line.split()]
+    places = {"HIDDEN": hidden, "HIDDEN/images": hidden / "images", "RUN": trained_run.path}
+    words = [places.get(word, word) for word in line.split()]
     status, out, err = command(*words)
     assert status == 2 and err.count("\n") == 1 and said in err and not out, (status, out, err)
 

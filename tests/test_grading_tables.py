@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from pbl.cli.grading import _show_grades
 from pbl.errors import InputError
 from pbl.grading.hidden import hash_file, open_hidden, open_labels
 from pbl.grading.holdout import _draw_ids
@@ -265,12 +266,28 @@ def test_marks_keep_every_cell(tmp_path):
     marks = update_marks(file, ["A", "B"], ["talk"], told.append)
     assert marks == {"A": {"talk": "良"}, "B": {"talk": "1"}} and file.read_bytes() == before
     assert (
-        len(told) == 3
+        len(told) == 4
         and "line 3: the mark talk 3 belongs to no team: there is no team 'nobody'" in told[0]
         and "1月1日" in told[1]
         and "1 counts, but 2" in told[2]
+        and "line 5: beyond of B is beyond the last heading and does not count" in told[3]
     )
+    (tmp_path / "comma.csv").write_text('team,talk\nA,17,5\nB,"17,5"\n')
+    update_marks(tmp_path / "comma.csv", ["A", "B"], ["talk"], told.append)
+    assert len(told) == 5 and "line 2: 5 of A is beyond" in told[4] and "write 17.5 for 17,5" in told[4]
     update_marks(file, ["A", "B", "C"], ["talk", "report"], told.append)
     after = list(csv.reader(file.open(encoding="utf-8-sig", newline=""), delimiter=";"))
     assert after[0] == [*rows[0], "", "report"] and after[1:6] == rows[1:] and after[6] == ["C"]
     assert update_marks(file, ["A", "B", "C"], ["talk", "report"])["A"] == {"talk": "良", "report": ""}
+
+
+def test_the_screen_shows_flags_beside_reasons_and_who_has_no_total(tmp_path, capsys):
+    row = dict.fromkeys(("accuracy", "final_points", "total", "tie_group"))
+    told = {"status": "corrupt", "template": "{file} is empty.", "fields": {"file": "a.zip"}, "missing_marks": []}
+    stranger = row | told | {"team": "Zoe", "flags": ["not_on_roster", "could_be:Zoé"]}
+    missing = row | {"team": "A", "status": "missing", "template": "Nothing was handed in.", "fields": {}, "flags": []}
+    missing |= {"final_points": 0.0, "total": 3.0, "missing_marks": []}
+    _show_grades([stranger, missing], tmp_path)
+    shown = " ".join(capsys.readouterr().out.split())
+    assert "not_on_roster, could_be Zoé: a.zip is empty." in shown and "3 Nothing was handed in." in shown
+    assert "No total for 1 team without points, so decide what to give: Zoe." in shown

@@ -146,6 +146,7 @@ def test_the_draft(team, language):
     assert again.lstrip().startswith(said("another seed") + ": +1.0")
 
     limits = page.text.rpartition(said("Limits"))[2]
+    assert "0 of " not in limits and " 1 differences" not in limits
     assert said(ONE_SEED) in limits and "4" in limits and "a/001 (2)" in limits
     data = page.between(said("Data"), said("Methods"))
     assert "as it was" in data and "a note" not in data and "{lost}" not in data

@@ -322,11 +322,12 @@ def _show_grades(rows: list[dict[str, Any]], out: Path) -> None:
                 more = (f"{row['right_count']:.1%}",)
         sums = [row["final_points"], *([row["total"]] if has_total else [])]
         sums = ["" if value is None else f"{value:g}" for value in sums]
-        remark = ", ".join(flag.replace(":", " ") for flag in row["flags"]) if row["status"] == "ok" else ""
+        remarks = [flag.replace(":", " ") for flag in row["flags"]]
+        remark = ": ".join(filter(None, [", ".join(remarks), _say_outcome(row)]))
         shown.append(
             (
                 *(row["team"], row["status"], score, *more),
-                *(*sums, str(row["tie_group"] or ""), remark or _say_outcome(row)),
+                *(*sums, str(row["tie_group"] or ""), remark),
             )
         )
     header = ("team", "status", *HEADERS[headline], "points", *(("total",) if has_total else ()), "tie group")
@@ -334,6 +335,10 @@ def _show_grades(rows: list[dict[str, Any]], out: Path) -> None:
     if lacking:
         told = "No total yet for {n} {n:team|teams}, since some marks are missing: {teams}. Fill them in: {file}; the same command adds them up."
         print(say(told, n=len(lacking), teams=", ".join(lacking[:8]), file=out / "marks.csv"))
+    pointless = [row["team"] for row in rows if row["total"] is None and not row["missing_marks"]] if has_total else []
+    if pointless:
+        told = "No total for {n} {n:team|teams} without points, so decide what to give: {teams}."
+        print(say(told, n=len(pointless), teams=", ".join(pointless[:8])))
     told = "{table}, {page}, feedback for each team in {folder}"
     print(say(told, table=out / "grades.csv", page=out / "summary.html", folder=out / "teams"))
 

@@ -9,6 +9,7 @@ from typing import Annotated, Any, Literal, get_args, get_origin
 
 import typer.core
 
+from pbl.errors import InputError
 from pbl.languages import choose_screen_language, say, translate
 
 # Typer 0.27, which Colab has, prints no type for a switch and only one value's type for a list; 0.29 prints <bool> and <list[str]>.
@@ -35,6 +36,16 @@ class _WithHelp:
 
 class Command(_WithHelp, typer.core.TyperCommand):
     """One command."""
+
+    def parse_args(self, context: Any, words: list[str]) -> list[str]:
+        _, _, given = self.make_parser(context).parse_args(args=list(words))
+        for option in given:
+            is_single = option.param_type_name == "option" and not option.multiple and not option.is_flag
+            if is_single and given.count(option) > 1:  # typer takes the last, and is silent about the others
+                raise InputError(
+                    "{option} is given {n} times. Give it once.", option=option.opts[0], n=given.count(option)
+                )
+        return super().parse_args(context, words)
 
 
 class Program(_WithHelp, typer.core.TyperGroup):

@@ -25,10 +25,11 @@ def plot_history(history: pd.DataFrame, best_epoch: int | None = None, title: st
     logged = dict.fromkeys(name.removeprefix("val_") for name in history if name not in NOT_CURVES)
     banded = [name for name in logged if {f"{name}_low", f"{name}_high"} <= set(logged)]
     names = [name for name in logged if name.rpartition("_")[0] not in banded]
-    rows = max(1, -(-len(names) // 2))
-    figure = Figure(figsize=(10, 3.6 * rows), layout="constrained")
+    columns = min(2, max(1, len(names)))  # half of a picture would be empty beside a single quantity
+    rows = max(1, -(-len(names) // columns))
+    figure = Figure(figsize=(10 if columns == 2 else 6, 3.6 * rows), layout="constrained")
     figure.suptitle(literal(caption("Learning curves") if title is None else title))
-    panels = figure.subplots(rows, 2, squeeze=False).ravel()
+    panels = figure.subplots(rows, columns, squeeze=False).ravel()
     for axes, name in zip(panels, names, strict=False):
         for column, label, colour in (
             (name, caption("training"), GREY),

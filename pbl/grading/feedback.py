@@ -283,7 +283,8 @@ def write_histogram(
     start = min(max(0.0, int(low * 20) / 20), 0.95)  # if all teams have everything right, they need a bar too
     edges = [start + (1 - start) * step / 20 for step in range(21)]
     axes.hist(scores, bins=edges, color="#4477aa", edgecolor="white")
-    top = axes.get_ylim()[1]
+    axes.set_ylim(top=1.08 * axes.get_ylim()[1])  # so that no name lies on the frame
+    top = axes.get_ylim()[1] * 0.98
     ground = {"facecolor": "white", "edgecolor": "none", "alpha": 0.8, "pad": 0.5}  # a bar may be behind the text
     for number, (name, value) in enumerate(sorted(references.items(), key=lambda item: item[1])):
         axes.axvline(value, color="#aa3377", linestyle="--", linewidth=1)

@@ -18,7 +18,7 @@ from typing import Any, Literal
 from pbl.errors import InputError, Sentence, join_sentences, name_nearest
 from pbl.grading import results
 from pbl.grading.exports import KINDS, Exported, export_grades
-from pbl.grading.hidden import REFERENCES, open_hidden, open_labels
+from pbl.grading.hidden import DESCRIPTION, IMAGES, REFERENCES, open_hidden, open_labels
 from pbl.grading.ledger import Ledger, locked
 from pbl.grading.roster import read_roster
 from pbl.grading.rubric import Rubric, load_rubric
@@ -79,6 +79,7 @@ def grade(
     Raises:
         InputError: The input is wrong; the machine offers too little isolation; the grader's own known-good submission is not graded.
     """
+    _check_places(Path(submissions).expanduser(), Path(data).expanduser(), Path(out).expanduser())
     hidden = open_hidden(data)
     own_files = [Path(file).expanduser() for file in (roster, rubric, labels) if isinstance(file, (str, Path))]
     rubric = load_rubric(rubric) if isinstance(rubric, (str, Path)) else rubric or Rubric()
@@ -123,6 +124,24 @@ def grade(
         if export:
             _tell_export(export_grades(*export, out, rows, teams, export_column, tell), tell)
         return rows
+
+
+def _check_places(source: Path, data: Path, out: Path) -> None:
+    """Raises InputError if the hidden set stands in the place of the submissions or of the grades."""
+    if (source / DESCRIPTION).is_file() and not (data / DESCRIPTION).is_file():
+        raise InputError(
+            "{source} is a hidden set, and {data} is none. The submissions come first, and the hidden set after --data.",
+            source=source,
+            data=data,
+        )
+    own = [data.resolve() / part for part in ("", IMAGES, "public", "public.zip", "labels")]
+    if (data / DESCRIPTION).is_file() and source.exists() and source.resolve() in own:
+        raise InputError(
+            "{source} belongs to the hidden set, and is no folder of submissions. The submissions come first, and the hidden set after --data.",
+            source=source,
+        )
+    if (data / DESCRIPTION).is_file() and out.resolve() in own:
+        raise InputError("--out {out} is the hidden set. Give another folder.", out=out)
 
 
 def _check_options(phase: str, half: str, tries: int | None, jobs: int, export: tuple[str, str] | None) -> None:

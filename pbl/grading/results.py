@@ -341,7 +341,8 @@ def update_marks(
         file: The table, made if absent: `team` and one column for each name.
         teams: The teams of the class.
         names: What a person judges; if there is none, nothing is read or written.
-        tell: Called with a line for each mark that fits no team, and for each of two cells that does not count.
+        tell: Called with a line for each mark that fits no team, for each of two cells that does not count, and for each row with a mark in it that
+            is longer than the header.
 
     Returns:
         The marks of each team, "" if there is none yet.
@@ -370,6 +371,14 @@ def update_marks(
                 tell(Sentence(line_told, **place, team=team, first=given[team][name], second=clean(cell, 40)))
             elif cell:
                 given[team][name] = cell
+    width = len(table.rows[0])
+    for row, line in zip(table.rows[1:], table.lines[1:], strict=True):
+        beyond = [cell.strip() for cell in row[width:] if cell.strip()]
+        if (
+            beyond and column < width and row[column].strip()
+        ):  # "17,5" without quotes is two cells, and the first is a number
+            line_told = "{file}, line {line}: {cell} of {team} is beyond the last heading and does not count. If it belongs to a mark, write 17.5 for 17,5."
+            tell(Sentence(line_told, file=file, line=line, cell=clean(beyond[0], 40), team=clean(row[column], 40)))
     new = [team for team in teams if team not in there]
     more = [name for place, name in enumerate(names) if place not in columns]
     if new or more:

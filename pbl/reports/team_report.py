@@ -457,15 +457,16 @@ def _describe_limits(
     t: Callable[..., str],
 ) -> Iterator[str]:
     single, uses = sum(one.seeds == 1 for one in settings), sum(run.test_uses for run in runs)
-    yield t(
-        "{single} of {all} settings were trained with one seed only: for them it is not known how much a training varies by chance.",
-        all=len(settings),
-        single=single,
-    )
+    if single:
+        yield t(
+            "{single} of {all} settings were trained with one seed only: for them it is not known how much a training varies by chance.",
+            all=len(settings),
+            single=single,
+        )
     if compared:
         yield t(ONE_SEED)
         yield t(
-            "{count} differences were examined: if all were truly 0, about {false:.1f} would have an interval without 0.",
+            "{count} {count:difference was|differences were} examined: if all were truly 0, about {false:.1f} would have an interval without 0.",
             count=len(compared),
             false=0.05 * len(compared),
         )
