@@ -498,6 +498,15 @@ def tell(data, found: dict[str, np.ndarray], findings=(), groups=None) -> tuple[
     return [finding.name for finding in verdict.findings], {of.name: of.details for of in verdict.findings}
 
 
+def test_a_class_that_is_taken_for_another_is_no_wrong_mask():
+    """A network that cannot yet distinguish two classes marks the right places, and is as confident of the wrong class."""
+    images, masks = draw_shapes(300, seed=4)
+    masks = masks * (1 + np.arange(300) % 2)[:, None, None]
+    data = pbl.load_data(lambda: from_masked_arrays(images, masks), masks=True)
+    one = {split: plant(np.minimum(data.images(split).masks, 1), 3) for split in ("train", "val")}
+    assert "label_noise_suspected" not in tell(data, one)[0]
+
+
 def test_what_the_verdict_says_of_planted_masks():
     images, masks = draw_shapes(300, seed=4)
     images[::2] = 255 - images[::2]  # brightness alone does not show the mask

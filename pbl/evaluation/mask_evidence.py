@@ -202,7 +202,7 @@ def describe_training(
         "images": len(truth),
         "dice": float(units.values.mean()) if len(units.values) else None,
         "gap": None if gap is None else gap._asdict(),
-        "doubtful": find_doubtful(average_within(dice), predicted.confidence, names),
+        "doubtful": find_doubtful(truth, predicted, names),
     }
 
 
@@ -213,22 +213,24 @@ def average_within(dice: np.ndarray) -> np.ndarray:
     return np.where(count > 0, np.where(known, dice, 0).sum(axis=1) / np.maximum(count, 1), np.nan)
 
 
-def find_doubtful(dice: np.ndarray, confidence: np.ndarray, names: Sequence[str]) -> dict[str, Any]:
+def find_doubtful(truth: np.ndarray, predicted: Predicted, names: Sequence[str]) -> dict[str, Any]:
     """Finds masks that mark another place than the network does, among the half of the images on which it is most confident.
 
     If a network errs by itself, it is mostly less confident than where it is right: in the more confident half it hardly errs. If some masks are
     wrong, it cannot tell which: what the correct ones have in common it marks on these images as confidently as on all others. A network that
-    has memorised wrong masks shows no sign of this on training images.
+    has memorised wrong masks shows no sign of this on training images. Which class the network names there does not matter: one that has not yet learned
+    to distinguish two classes is as confident of the wrong one.
 
     Args:
-        dice: `float [n]`, by image; NaN if there is nothing to find.
-        confidence: `float [n]`, the mean probability of the marked pixels; NaN if nothing is marked.
-        names: Names of the images.
+        truth: `int [n, height, width]`, 0 for the background.
+        predicted: What the network predicts for these images.
+        names: Their names.
 
     Returns:
         `images` in the more confident half; `found`, how many of them have another place marked (Dice below .5), with `share`, `low` and `high` (Wilson's 95%
         interval), and their `names`, the most confident first; `agreeing`, the share of the half with a Dice of .7 and more.
     """
+    dice, confidence = measure_dice(truth > 0, predicted.masks > 0, 2)[:, 0], predicted.confidence
     known = np.flatnonzero(~np.isnan(dice) & ~np.isnan(confidence))
     surer = known[np.argsort(-confidence[known], kind="stable")][: -(-len(known) // 2)]
     found = surer[dice[surer] < UNLIKE]
@@ -290,7 +292,7 @@ def measure_masks(
         training = describe_training(of_train, train.masks, train.names, of_groups, units, len(names))
     numbers = {
         "images": len(truth), "masks": judge_masks(truth, predicted.masks, names, groups), "without_network": baselines,
-        "doubtful": find_doubtful(average_within(dice), predicted.confidence, images.names),
+        "doubtful": find_doubtful(truth, predicted, images.names),
         "difference": difference, "marked": describe_marked(predicted.masks, truth), "training": training,
         "leak": find_leak(findings), "shift": find_shift(findings),
     }  # fmt: skip
