@@ -275,6 +275,9 @@ def test_marks_keep_every_cell(tmp_path):
     (tmp_path / "comma.csv").write_text('team,talk\nA,17,5\nB,"17,5"\n')
     update_marks(tmp_path / "comma.csv", ["A", "B"], ["talk"], told.append)
     assert len(told) == 5 and "line 2: 5 of A is beyond" in told[4] and "write 17.5 for 17,5" in told[4]
+    (tmp_path / "typed.csv").write_text("team,raport\nA,7\n")
+    update_marks(tmp_path / "typed.csv", ["A"], ["report"], told.append)
+    assert "no mark is called raport. If report is meant" in told[5]
     update_marks(file, ["A", "B", "C"], ["talk", "report"], told.append)
     after = list(csv.reader(file.open(encoding="utf-8-sig", newline=""), delimiter=";"))
     assert after[0] == [*rows[0], "", "report"] and after[1:6] == rows[1:] and after[6] == ["C"]

@@ -2,6 +2,7 @@
 
 import contextlib
 import csv
+import difflib
 import hashlib
 import io
 import json
@@ -341,8 +342,8 @@ def update_marks(
         file: The table, made if absent: `team` and one column for each name.
         teams: The teams of the class.
         names: What a person judges; if there is none, nothing is read or written.
-        tell: Called with a line for each mark that fits no team, for each of two cells that does not count, and for each row with a mark in it that
-            is longer than the header.
+        tell: Called with a line for each mark that fits no team, for each of two cells that does not count, for each row that is longer than the
+            header, and for each heading that is nearly the name of a mark without a column.
 
     Returns:
         The marks of each team, "" if there is none yet.
@@ -373,14 +374,19 @@ def update_marks(
                 given[team][name] = cell
     width = len(table.rows[0])
     for row, line in zip(table.rows[1:], table.lines[1:], strict=True):
+        # "17,5" without quotes is two cells, and the first is a number.
         beyond = [cell.strip() for cell in row[width:] if cell.strip()]
-        if (
-            beyond and column < width and row[column].strip()
-        ):  # "17,5" without quotes is two cells, and the first is a number
+        if beyond and column < width and row[column].strip():
             line_told = "{file}, line {line}: {cell} of {team} is beyond the last heading and does not count. If it belongs to a mark, write 17.5 for 17,5."
             tell(Sentence(line_told, file=file, line=line, cell=clean(beyond[0], 40), team=clean(row[column], 40)))
     new = [team for team in teams if team not in there]
     more = [name for place, name in enumerate(names) if place not in columns]
+    for heading in [cell.strip() for n, cell in enumerate(table.rows[0]) if n != column and columns[n] is None]:
+        for name in difflib.get_close_matches(heading, more, 1, 0.7):
+            line_told = (
+                "{file}: no mark is called {heading}. If {name} is meant, move its marks into the new column {name}."
+            )
+            tell(Sentence(line_told, file=file, heading=clean(heading, 40), name=name))
     if new or more:
         _extend_marks(file, table, column, new, more)
     return given
