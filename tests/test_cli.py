@@ -1,5 +1,6 @@
 """The command line as a person uses it."""
 
+import errno
 import inspect
 import json
 import os
@@ -23,6 +24,7 @@ from typer import rich_utils
 import pbl
 from pbl.__main__ import find_obstacle, say_missing
 from pbl.cli import app, screen
+from pbl.cli.training import _show_run
 from pbl.grading.hidden import find_exposing_work_tree
 from pbl.languages import choose_language
 from pbl.languages.wrapping import measure, wrap
@@ -362,3 +364,19 @@ def test_labels_that_a_commit_would_publish_are_told(tmp_path):
     assert find_exposing_work_tree(tmp_path / "holdout" / "photos") is None
     assert find_exposing_work_tree(tmp_path / "elsewhere") == tmp_path
     assert find_exposing_work_tree(ROOT / "holdout" / "photos") is None  # where `holdout` writes by default
+
+
+def test_a_training_that_has_ended_is_not_given_again_since_it_cannot_be_shown(trained_run, monkeypatch, capsys):
+    def fail(number):
+        def read(run):
+            raise OSError(number, os.strerror(number))
+
+        return read
+
+    monkeypatch.setattr("pbl.cli.training._describe_run", fail(errno.EIO))
+    assert _show_run(trained_run) == 0
+    said = capsys.readouterr().err
+    assert said.startswith("The training has ended") and "Show it later: python -m pbl evaluate" in said
+    monkeypatch.setattr("pbl.cli.training._describe_run", fail(errno.EACCES))
+    with pytest.raises(PermissionError):
+        _show_run(trained_run)

@@ -21,6 +21,7 @@ import pbl
 from pbl.data import class_folders, npz_arrays, store, zip_archive
 from pbl.data.cache import cache_folder
 from pbl.errors import InputError
+from pbl.storage.reading import read_arrays
 
 pytestmark = pytest.mark.slow  # little of it depends on versions
 
@@ -362,6 +363,30 @@ def test_an_archive_that_cannot_be_read_is_not_called_damaged(tmp_path, monkeypa
         (tmp_path / name).touch()
         with pytest.raises(InputError, match=said):
             load(tmp_path / name)
+
+
+@pytest.mark.parametrize(
+    ("name", "load"), [("a.zip", zip_archive), ("a.npz", npz_arrays), ("a.npz", read_arrays)], ids=["zip", "npz", "own"]
+)
+def test_a_disk_that_fails_within_an_archive_is_not_damage(tmp_path, monkeypatch, name, load):
+    """`zipfile` turns the disk's failure into its own error for damaged files."""
+    monkeypatch.setattr("pbl.storage.writing.RETRY_SECONDS", (0, 0))
+    shutil.make_archive(tmp_path / "a", "zip", write(tmp_path / "folder", tree("cat", "dog")))
+    np.savez(tmp_path / "a.npz", x_train=np.zeros((2, 4, 4), np.uint8), y_train=np.arange(2))
+    find, failing = zipfile._EndRecData, []
+
+    def fail(stream):
+        if failing:
+            raise OSError(errno.EIO, failing.pop())
+        return find(stream)
+
+    monkeypatch.setattr(zipfile, "_EndRecData", fail)
+    failing += ["Input/output error"] * 2
+    assert load(tmp_path / name) and not failing
+    failing += ["Input/output error"] * 9
+    with pytest.raises(InputError, match=r"cannot be read.*: Input/output error") as error:
+        load(tmp_path / name)
+    assert "damaged" not in str(error.value)
 
 
 def test_arrays_that_the_memory_does_not_hold_are_not_called_damaged(tmp_path, monkeypatch):

@@ -29,6 +29,7 @@ from pbl.reports import pages
 from pbl.reports import run_report as report
 from pbl.reports.run_report import write_report
 from pbl.runs import Run
+from pbl.storage.reading import UnreadableFile
 
 pytestmark = pytest.mark.slow  # little of it depends on versions
 
@@ -369,6 +370,20 @@ def test_a_file_that_cannot_be_shown_is_named_with_the_reason(tmp_path, name, co
     assert list(written.left_out) == [name] and f"{name} : {written.left_out[name]}" in page.text
     assert "SECRET" not in page.source and "onload" not in page.source
     assert len(page.all("img")) == len(written.pictures) == 8 - name.startswith("figures/")
+
+
+def test_signals_that_a_failing_disk_hides_are_left_out(tmp_path, monkeypatch):
+    """Training again would not help, and is not advised."""
+    run = make_run(tmp_path)
+
+    def fail(*_):
+        raise UnreadableFile(run / "signals.npz", "Input/output error", is_damaged=False)
+
+    monkeypatch.setattr(report, "diagnose_run", fail)
+    written = write_report(run)
+    assert list(written.left_out) == ["signals.npz"]
+    text = Page(written.file).text
+    assert "signals.npz is left out: it cannot be read" in text and "The diagnosis comes with" not in text
 
 
 @pytest.mark.parametrize(("name", "content"), STRANGE, ids=name_case)

@@ -19,7 +19,6 @@ Result:   faulty_drive.md, beside this file; exit status 1 where something else 
 import argparse
 import contextlib
 import ctypes
-import io
 import json
 import os
 import random
@@ -95,7 +94,7 @@ def begin_below() -> int:
 def run(
     words: list[str], kind: int = -1, at: int = 0, every: int = 0, kill: bool = False
 ) -> tuple[int, str, list[int]]:
-    """Runs a command in a process of its own; returns its status (-9: killed), its error lines, and the operations that it did."""
+    """Runs a command in a process of its own; returns its status (-9: killed), what it said, and the operations that it did."""
     said, count = (
         Path(os.environ["FAULTS_BELOW"]).parent / "said.txt",
         Path(os.environ["FAULTS_BELOW"]).parent / "count.json",
@@ -105,7 +104,7 @@ def run(
     if child == 0:
         status = 70
         library = ctypes.CDLL(os.environ["LD_PRELOAD"])
-        with said.open("w") as stream, contextlib.redirect_stderr(stream), contextlib.redirect_stdout(io.StringIO()):
+        with said.open("w") as stream, contextlib.redirect_stderr(stream), contextlib.redirect_stdout(stream):
             try:
                 from pbl.cli import main as command
                 from pbl.storage import writing as storage
@@ -178,7 +177,7 @@ class Case:
         status, said, _ = run(self.command, kind, at, every)
         if status in (0, 1) and not self.find_wrong():
             return "equal", ""
-        is_told = status == 0 and re.search("^Not shown: .*since it cannot be read", said, re.MULTILINE)
+        is_told = status == 0 and re.search("^Not shown: .*because it cannot be read", said, re.MULTILINE)
         if is_told or (status == 2 and is_true_line(said)):
             status, again, _ = run(self.command)
             if status in (0, 1) and not self.find_wrong():

@@ -1,6 +1,7 @@
 """`train` and `find-rate`."""
 
 import json
+import sys
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -27,6 +28,8 @@ from pbl.cli.screen import format_number, print_table, print_text, quiet_tensorf
 from pbl.errors import InputError
 from pbl.languages import choose_screen_language, say, say_sentence
 from pbl.storage.escapes import for_shell
+from pbl.storage.reading import UnreadableFile
+from pbl.storage.writing import PASSING
 from pbl.training.workers import is_worker
 
 
@@ -238,6 +241,19 @@ def _shorten(value: Any) -> str:
 
 
 def _show_run(run) -> int:
+    try:
+        return _describe_run(run)
+    except (OSError, UnreadableFile) as error:
+        if getattr(error, "errno", None) not in PASSING and getattr(error, "is_damaged", True):
+            raise
+        # The training itself has ended: the same command would train once more.
+        reason = error.reason if isinstance(error, UnreadableFile) else error.strerror
+        told = "The training has ended and {run} is kept, but cannot be read now: {reason}. Show it later: python -m pbl evaluate {run}"
+        print(say(told, run=for_shell(run.path), reason=reason), file=sys.stderr)
+        return 0
+
+
+def _describe_run(run) -> int:
     environment = run.environment
     epochs = environment["epochs"]
     if environment["status"] != "finished":

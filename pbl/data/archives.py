@@ -26,7 +26,7 @@ from pbl.data.mask_files import from_masked_arrays
 from pbl.data.paths import expand, is_hidden, names_beside
 from pbl.data.source import Source, from_arrays
 from pbl.errors import InputError, Sentence
-from pbl.storage.writing import PASSING, name_unfinished
+from pbl.storage.writing import find_failure, name_unfinished
 
 LARGEST_IMAGE = GIGABYTE // 2  # bytes of one file in an archive
 LARGEST_RATIO = 100  # unpacked size divided by the archive's own size, checked beyond a gigabyte (.npz: four); photographs have about 1
@@ -78,6 +78,8 @@ def _open_zip(
             if not _is_whole(folder, members, folders):
                 _unpack(archive, members, folders, folder, file)
     except (zipfile.BadZipFile, zlib.error, lzma.LZMAError) as error:
+        if find_failure(error):
+            raise
         raise InputError(
             "{file} is not an archive, or it is damaged: {error}. Copy or download it again.", file=file, error=error
         ) from None
@@ -231,7 +233,7 @@ def _unpack(
         finally:
             shutil.rmtree(unpacking, ignore_errors=True)
     except (OSError, NotImplementedError, EOFError, RuntimeError, ValueError) as error:
-        if isinstance(error, InputError) or getattr(error, "errno", None) in PASSING:
+        if isinstance(error, InputError) or find_failure(error):
             raise
         if isinstance(error, NotImplementedError):
             raise InputError(
@@ -302,7 +304,7 @@ def _open_npz(file: Path, make: Callable[..., Source]) -> Source:
             size=size / GIGABYTE,
         ) from None
     except (OSError, ValueError, zipfile.BadZipFile, zlib.error, lzma.LZMAError, EOFError) as error:
-        if isinstance(error, (InputError, PermissionError)) or getattr(error, "errno", None) in PASSING:
+        if isinstance(error, (InputError, PermissionError)) or find_failure(error):
             raise
         if "pickle" in str(error):
             raise InputError(

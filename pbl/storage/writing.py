@@ -14,6 +14,7 @@ import sys
 import tempfile
 import threading
 import time
+import zipfile
 from collections.abc import Callable, Iterator
 from datetime import datetime
 from pathlib import Path
@@ -105,16 +106,23 @@ def try_again(
     while True:
         try:
             return act()
-        except OSError as error:
-            if error.errno not in PASSING:
+        except (OSError, zipfile.BadZipFile) as error:
+            failure = find_failure(error)
+            if failure is None:
                 raise
             wait = next(waits, None)
             # If a complete Drive is gone, do not wait a minute for each of its files.
             if wait is None or time.monotonic() - getattr(_waiting, "was_in_vain", -1e9) < sum(RETRY_SECONDS):
                 _waiting.was_in_vain = time.monotonic()
-                raise
-            print(say(told, file=file, reason=error.strerror, wait=wait), file=sys.stderr, flush=True)
+                raise failure from None
+            print(say(told, file=file, reason=failure.strerror, wait=wait), file=sys.stderr, flush=True)
             time.sleep(wait)
+
+
+def find_failure(error: BaseException) -> OSError | None:
+    """The failure of a disk that may pass, which `zipfile` reports as a damaged file; None if the error is another."""
+    failure = error.__context__ if isinstance(error, zipfile.BadZipFile) else error
+    return failure if isinstance(failure, OSError) and failure.errno in PASSING else None
 
 
 def is_there(path: Path) -> bool:
