@@ -1,11 +1,15 @@
 """Rules about single classes: rare, absent, numbered differently, taken for another, with another share, never found."""
 
+import math
 from collections.abc import Sequence
+from statistics import NormalDist
 
 import numpy as np
 
 from pbl.diagnosis.evidence import Evidence, Finding, make_finding
 from pbl.statistics import newcombe_interval
+
+FEW_PAIRS = 5  # with fewer classes a pair is judged as one of so many: p = .001
 
 
 def _thin(counts: Sequence[int], share: float) -> tuple[int, int]:
@@ -148,7 +152,9 @@ def find_swallowed_class(run: Evidence) -> Finding | None:
         # Among the labels of these two classes: is the share of this one lower in training than in validation?
         shares, together = pair[:, 0] / pair.sum(axis=1), pair[:, 0].sum() / pair.sum()
         error = np.sqrt(together * (1 - together) * (1 / pair.sum(axis=1)).sum())
-        if not run.over("swallowed_z", (shares[1] - shares[0]) / max(error, 1e-12)):
+        chance = 1 - NormalDist().cdf((shares[1] - shares[0]) / max(error, 1e-12))
+        # Any two of many classes could differ by chance in how the images were drawn, and the network's mistakes follow.
+        if chance * max(math.comb(len(val), 2), FEW_PAIRS) > run.limits["swallowed_chance"]:
             continue
         return make_finding(
             "label_noise_suspected",

@@ -163,7 +163,7 @@ RULES = {rule.key: rule for rule in (
     }, images.find_shift, {"": ((to_try.CHECK, None),), "scale": ((to_try.LOOK, None),)}, ("overfitting", "underfitting", "class_shares_differ")),
     Rule("swallowed_class", "label_noise_suspected", "act", {
         "swallowed": Threshold(0.1, "lower bound of the share of a class that is taken for another minus that in the other direction"),
-        "swallowed_z": Threshold(3.1, "standard errors by which its share of the labels of these two is lower in training; p = .001"),
+        "swallowed_chance": Threshold(0.005, "probability that of any two classes one has so much smaller a share of their labels in training by chance"),
         "swallowed_more": Threshold(1.15, "share of the other class in training divided by that in validation"),
     }, classes.find_swallowed_class, explains=("overfitting", "underfitting", "class_shares_differ")),
     Rule("label_noise", "label_noise_suspected", "act", {
