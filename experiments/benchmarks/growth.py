@@ -59,7 +59,7 @@ for _ in keras.utils.image_dataset_from_directory(folder, image_size=(side, side
 )
 IMPORTS = START + "import pbl.data.pipeline\n"
 KERAS_IMPORTS = START + "import keras\n"
-CHECK = START + "from pbl.cli import main\nsys.argv = ['pbl', 'check', folder, *words]\nmain()\n"
+CHECK = START + "from pbl.cli import main\nsys.argv = ['pbl', 'check', folder, *words]\nsys.exit(main())\n"
 
 
 def make_photos(folder: Path, count: int, width: int, height: int) -> Path:
@@ -197,7 +197,7 @@ print("bytes", read["wchar"])
 print("epoch", run.environment["seconds"]["fit"] / json.loads(words[0])["epochs"])
 """
 )
-REPORT = START + "from pbl.cli import main\nsys.argv = ['pbl', *words]\nmain()\n"
+REPORT = START + "from pbl.cli import main\nsys.argv = ['pbl', *words]\nsys.exit(main())\n"
 
 
 def classes(data: Path, repeats: int, at: Path) -> None:
@@ -224,7 +224,7 @@ def epochs(data: Path, repeats: int, at: Path) -> None:
     ways = {}
     runs = Path(tempfile.mkdtemp(prefix="growth-runs-"))
     for count in (500, 2_000):
-        settings = {"dataset": "digits", "model": "perceptron", "epochs": count, "experiment": f"long{count}"}
+        settings = {"dataset": "digits", "model": "softmax_regression", "epochs": count, "experiment": f"long{count}"}
         ways[f"{count} epochs"] = (TRAIN, "", (json.dumps(settings), str(runs)), False)
     for count in (500, 2_000):
         ways[f"report of {count}"] = (REPORT, "", ("report", str(runs / f"long{count}/001")), False)
@@ -271,14 +271,16 @@ print("bytes", {line.split(":")[0]: int(line.split()[1]) for line in open("/proc
 
 def runs(data: Path, repeats: int, at: Path) -> None:
     folder = Path(tempfile.mkdtemp(prefix="growth-runs-"))
-    settings = {"dataset": "digits", "model": "perceptron", "epochs": 2, "experiment": "many"}
+    settings = {"dataset": "digits", "model": "softmax_regression", "epochs": 2, "experiment": "many"}
     measure(TRAIN, "", json.dumps(settings), str(folder), cache=folder / "cache", at=at)
     for number in range(2, 301):
-        shutil.copytree(folder / "many/001", folder / f"many/{number:03d}")
+        copy = shutil.copytree(folder / "many/001", folder / f"many/{number:03d}")
+        config = json.loads((copy / "config.json").read_text())
+        (copy / "config.json").write_text(json.dumps({**config, "seed": number}))  # a run of its own
     ways = {
         f"{command} of 300 runs": (REPORT, "", (command, *words), False)
         for command, words in (
-            ("log", ("--runs", str(folder))),
+            ("log", (str(folder),)),
             ("compare", tuple(str(folder / f"many/{n:03d}") for n in range(1, 301))),
         )
     }
