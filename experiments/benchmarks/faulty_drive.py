@@ -48,7 +48,7 @@ COMMANDS = {  # and what stands there before
     "report": (["report", RUN], "a run"),
     "report --team": (["report", "--team"], "a run"),
     "check": (["check", "digits", "--fast", "--out", "runs/check", "--leave-out", "runs/leave_out.txt"], "a run"),
-    "holdout": (["holdout", "digits", "--out", "runs/hidden"], "nothing"),
+    "holdout": (["holdout", "digits", "--out", "runs/hidden", "--no-references"], "nothing"),
     "submit": (["submit", RUN, "--team", "A", "--out", "runs/A.zip"], "a run"),
 }
 
