@@ -44,7 +44,7 @@ from pbl.reports.team_log import (
 from pbl.reports.team_notes import NAME, OTHER, SECTIONS, Part, make_notes, read_notes
 from pbl.runs import Run, runs_folder
 from pbl.statistics import crossed_mean_interval, summarise_seeds, wilson_interval
-from pbl.storage.reading import read_bytes, read_json
+from pbl.storage.reading import read_bytes
 from pbl.storage.writing import replacing
 
 MOST_RUNS = 12  # lines in the list of what was tried
@@ -222,7 +222,7 @@ def _collect(
         "tests": [
             (run.name, *known, run.test_uses) for run in group if (known := read_accuracy(Run(run.path), "test"))
         ],
-        "comparison": _read_comparison(folder, {run.name for run in group}, language),
+        "comparison": _read_comparison(folder, language),
         "most_rows": MOST_ROWS,
         "pictures": [picture for picture in pictures if picture[1]],
         "gains": _draw(group, language) if compared else None,
@@ -353,11 +353,10 @@ def _letter(number: int) -> str:
     return (_letter(number // 26 - 1) if number >= 26 else "") + chr(ord("A") + number % 26)
 
 
-def _read_comparison(folder: Path, names: set[str], language: str) -> dict[str, Any] | None:
+def _read_comparison(folder: Path, language: str) -> dict[str, Any] | None:
     """The newest `results.*` of a comparison; None if there is none.
 
-    They are searched in the folder of the runs, in its subfolders, and in `comparison` next to it, where `compare` writes them. `is_of_others` says
-    that none of its runs is in `names`, the runs that the page is about.
+    They are searched in the folder of the runs, in its subfolders, and in `comparison` next to it, where `compare` writes them.
     """
     places = [folder, *sorted(folder.glob("*/")), folder.resolve().parent / "comparison"]
     files = [place / f"results.{suffix}" for place in places for suffix in ("json", "md", "csv", "png")]
@@ -365,13 +364,7 @@ def _read_comparison(folder: Path, names: set[str], language: str) -> dict[str, 
     if not files:
         return None
     place = max(files, key=lambda file: file.stat().st_mtime).parent
-    compared = set()
-    with contextlib.suppress(OSError, ValueError, KeyError, TypeError):  # earlier versions wrote no `results.json`
-        compared = {"/".join(Path(of["run"]).parts[-2:]) for of in read_json(place / "results.json")["runs"]}
-    return {
-        "name": place.name, "blocks": _read_blocks(place, language), "picture": _read_png(place / "results.png"),
-        "is_of_others": bool(compared) and not compared & names,
-    }  # fmt: skip
+    return {"name": place.name, "blocks": _read_blocks(place, language), "picture": _read_png(place / "results.png")}
 
 
 def _read_blocks(place: Path, language: str) -> list[tuple[str, Any]]:
