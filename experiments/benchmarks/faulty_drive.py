@@ -19,6 +19,7 @@ Result:   faulty_drive.md, beside this file; exit status 1 where something else 
 import argparse
 import contextlib
 import ctypes
+import hashlib
 import json
 import os
 import random
@@ -133,15 +134,18 @@ def put(before: Path | None) -> None:
 
 
 def look() -> dict[str, object]:
-    """All files below, hidden ones too, and what they hold; of an archive what is in it, of a history no seconds."""
+    """All files below, hidden ones too, and what they hold; of an archive what is in it. An image whose name is drawn is called by its content."""
     runs, found = Path(os.environ["FAULTS_BELOW"]), {}
     for file in sorted(path for path in runs.rglob("*") if path.is_file() and path.name != ".pbl-key"):
         content = file.read_bytes()
+        name = re.sub(
+            r"/a[0-9a-f]{12}\.png$", f"/{hashlib.sha256(content).hexdigest()[:12]}.png", str(file.relative_to(runs))
+        )
         if file.suffix in (".npz", ".zip", ".keras"):
             with zipfile.ZipFile(file) as archive:
-                found[str(file.relative_to(runs))] = [(entry.filename, entry.CRC) for entry in archive.infolist()]
+                found[name] = [(entry.filename, entry.CRC) for entry in archive.infolist()]
         else:
-            found[str(file.relative_to(runs))] = content
+            found[name] = content
     return found
 
 

@@ -28,7 +28,10 @@ import subprocess
 import sys
 import tempfile
 import time
+from collections.abc import Callable
+from concurrent.futures import ProcessPoolExecutor
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from PIL import Image
@@ -97,6 +100,12 @@ def make_small(folder: Path, count: int, classes: int = 10, side: int = 32) -> P
     return folder
 
 
+def make(maker: Callable[..., Path], *words: Any) -> Path:
+    """Makes images in a process of its own: the peak of each process that is measured begins at that of this one."""
+    with ProcessPoolExecutor(1) as pool:
+        return pool.submit(maker, *words).result()
+
+
 class Measured(dict):
     """`cpu` in seconds, `peak` in MB, `wall` in seconds; and what the process printed as its last words, by their names."""
 
@@ -153,7 +162,10 @@ def describe(title: str, found: dict[str, Measured]) -> None:
 
 
 def photos(data: Path, repeats: int, at: Path) -> None:
-    for folder in (make_photos(data / "photos6", 500, 3000, 2000), make_photos(data / "photos48", 24, 8000, 6000)):
+    for folder in (
+        make(make_photos, data / "photos6", 500, 3000, 2000),
+        make(make_photos, data / "photos48", 24, 8000, 6000),
+    ):
         settings = (json.dumps({"image_size": 96, "batch_size": 64}),)
         ways = {
             "imports": (IMPORTS, folder, (), False),
@@ -167,7 +179,7 @@ def photos(data: Path, repeats: int, at: Path) -> None:
 
 def small(data: Path, repeats: int, at: Path) -> None:
     for count in (1_000, 10_000, 100_000):
-        folder = make_small(data / f"small{count}", count)
+        folder = make(make_small, data / f"small{count}", count)
         settings = (json.dumps({"image_size": 32, "batch_size": 256}),)
         ways = {
             "Keras": (KERAS, folder, settings, False),
@@ -180,7 +192,7 @@ def small(data: Path, repeats: int, at: Path) -> None:
 def check(data: Path, repeats: int, at: Path) -> None:
     ways = {}
     for count in (1_000, 10_000, 100_000):
-        folder = make_small(data / f"small{count}", count)
+        folder = make(make_small, data / f"small{count}", count)
         ways[f"check {count}"] = (CHECK, folder, (), True)
     describe("check", compare(ways, repeats, at))
 
@@ -202,7 +214,7 @@ REPORT = START + "from pbl.cli import main\nsys.argv = ['pbl', *words]\nsys.exit
 
 def classes(data: Path, repeats: int, at: Path) -> None:
     for count, each in ((200, 20), (1_000, 12)):
-        folder = make_small(data / f"classes{count}", count * each, count)
+        folder = make(make_small, data / f"classes{count}", count * each, count)
         runs = Path(tempfile.mkdtemp(prefix="growth-runs-"))
         settings = {"dataset": str(folder), "image_size": 32, "model": "mlp", "epochs": 3, "experiment": "classes"}
         ways = {
@@ -233,7 +245,7 @@ def epochs(data: Path, repeats: int, at: Path) -> None:
 
 
 def states(data: Path, repeats: int, at: Path) -> None:
-    folder = make_photos(data / "photos6", 500, 3000, 2000)
+    folder = make(make_photos, data / "photos6", 500, 3000, 2000)
     code = (
         START
         + """
