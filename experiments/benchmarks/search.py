@@ -2,7 +2,7 @@
 
     python experiments/benchmarks/search.py bias --data /work/shared/data [--repeats 5]    some five minutes of a processor
     python experiments/benchmarks/search.py workers [--repeats 5]                          wall time of 8 runs with 1 and 2 workers
-    python experiments/benchmarks/search.py killed                                         three workers, 12 runs, one worker killed
+    python experiments/benchmarks/search.py killed [--engines processes ray]               three workers, 12 runs, one worker killed
     python experiments/benchmarks/search.py threads                                        weights by the number of threads within an operation
 
 `bias`: search (TPE, median pruner), random search and a grid train for as many epochs each: 12 trials of 3, which is more trials
@@ -253,11 +253,9 @@ def find_engines() -> list[str]:
     return ["processes", *(["ray"] if importlib.util.find_spec("ray") else [])]
 
 
-def measure_workers(repeats: int) -> None:
+def measure_workers(repeats: int, engines: list[str]) -> None:
     """Wall time of 8 runs, of a small convolutional network on digits for 3 epochs, with 1 and with 2 workers, in turn."""
-    ways = {"1": ["--workers", "1"]} | {
-        f"2, {engine}": ["--workers", "2", "--engine", engine] for engine in find_engines()
-    }
+    ways = {"1": ["--workers", "1"]} | {f"2, {engine}": ["--workers", "2", "--engine", engine] for engine in engines}
     seconds: dict[str, list[float]] = {name: [] for name in ways}
     for _ in range(repeats):
         for name, words in ways.items():
@@ -280,7 +278,7 @@ SWEEP = (
 )
 
 
-def measure_killed() -> int:
+def measure_killed(engines: list[str]) -> int:
     """Prints a line for each engine and folder; returns 1 where a run was lost or trained twice, or anything differs."""
     threads = dict.fromkeys(("TF_NUM_INTRAOP_THREADS", "TF_NUM_INTEROP_THREADS", "OMP_NUM_THREADS"), "1")
     failed = 0
@@ -290,7 +288,7 @@ def measure_killed() -> int:
         place = Path(folder).resolve()
         run_command("train", *SWEEP, "--runs", str(place / "alone"), **threads)
         library = build_library(place)
-        for engine in find_engines():
+        for engine in engines:
             for wait in (0, 20):
                 runs = place / f"{engine}{wait}"
                 runs.mkdir()
@@ -365,6 +363,7 @@ if __name__ == "__main__":
     parser.add_argument("what", choices=("bias", "workers", "killed", "threads"))
     parser.add_argument("--data", type=Path, help="the folder that holds cifar10.zip; without it digits alone")
     parser.add_argument("--repeats", type=int, default=5)
+    parser.add_argument("--engines", nargs="+", choices=("processes", "ray"), default=find_engines())
     parser.add_argument(
         "--out", type=Path, default=Path(tempfile.gettempdir()) / "search_bias.csv", help="a row each repeat"
     )
@@ -372,8 +371,8 @@ if __name__ == "__main__":
     if arguments.what == "bias":
         print(tell_bias(measure_bias(arguments.data, arguments.repeats, arguments.out)))
     elif arguments.what == "workers":
-        measure_workers(arguments.repeats)
+        measure_workers(arguments.repeats, arguments.engines)
     elif arguments.what == "killed":
-        sys.exit(measure_killed())
+        sys.exit(measure_killed(arguments.engines))
     else:
         measure_threads()
