@@ -385,8 +385,7 @@ def _explain(error: ValidationError) -> Sentence:
             meaning = Sentence(Config.model_fields[name].description or "")
             if isinstance(value, str) and re.fullmatch(r"\d+,\d+", value):
                 point = value.replace(",", "." if problem["type"].startswith("float") else "")
-                told = Sentence("Write {name}={value}", name=name, value=point)
-                meaning = Sentence("{meaning}. {told}", meaning=meaning, told=told)
+                meaning = Sentence("{meaning}. Write {name}={value}", meaning=meaning, name=name, value=point)
             reason = say_problem(problem)
             if name == "image_size" and problem["type"] == "tuple_type":
                 reason = Sentence("write a number, such as 64, or two, such as 64,96")
@@ -537,7 +536,7 @@ def flatten(settings: Mapping[str, Any]) -> dict[str, Any]:
     return flat
 
 
-def load_experiment(file: str | Path, overrides: Sequence[str] = ()) -> Config:
+def load_experiment(file: str | Path, overrides: str | Sequence[str] = ()) -> Config:
     """Runs an experiment file and returns its `config`, with `overrides` applied.
 
     What the file adds to `MODELS`, `DATASETS`, `CALLBACKS`, `TASKS` and `RULES` is available afterwards.
@@ -545,7 +544,7 @@ def load_experiment(file: str | Path, overrides: Sequence[str] = ()) -> Config:
     Args:
         file: A Python file that sets `config = Config(...)`; or the folder of a run, whose recorded settings are taken. The run's
             `experiment.py` is executed too, a stranger's only after a question.
-        overrides: Words of the form `key=value` or `model_options.key=value`. A `model`, `optimizer` or `learning_rate_schedule`
+        overrides: Words of the form `key=value` or `model_options.key=value`, or a single one. A `model`, `optimizer` or `learning_rate_schedule`
             other than the file's starts from its own default options. Another `dataset` starts without a `positive_class`, since its
             classes have other names.
 
@@ -558,7 +557,7 @@ def load_experiment(file: str | Path, overrides: Sequence[str] = ()) -> Config:
         >>> config.model, config.epochs, config.model_options
         ('my_cnn', 5, {'filters': 16})
     """
-    file = Path(file)
+    file, overrides = Path(file), [overrides] if isinstance(overrides, str) else overrides
     if (file / "config.json").is_file():
         try:
             config = Config(**read_json(file / "config.json", file))

@@ -617,10 +617,13 @@ def find_run(path: str | Path) -> Run:
         )
     path = found[0]
     if not is_there(path):
-        known = sorted(str(file.parent) for file in runs_folder().glob("*/*/config.json"))
+        known = sorted(file.parent for file in runs_folder().glob("*/*/config.json"))
+        known = [run for run in known if run.name == path.name] or known  # 001 is the number of a run
         hint = Sentence("Train one first: python -m pbl train.")
         if known:
-            hint = Sentence("Runs here: {runs}.", runs=", ".join(known[-8:]))
+            hint = Sentence(
+                "Runs here: {runs}.", runs=", ".join(["..."] * (len(known) > 8) + list(map(str, known[-8:])))
+            )
         raise InputError("No run {path}. {hint}", path=path, hint=hint)
     if is_there(path / "config.json"):
         return Run(path)
@@ -649,6 +652,11 @@ def describe_environment() -> dict[str, Any]:
         "machine": {"system": platform.platform(), "processor": _processor(), "cores": os.cpu_count()},
         "git": _git_commit(),
     }
+
+
+def name_device(device: Any) -> str:
+    """What a person reads of one of `devices` in `environment.json`: "CPU" for "CPU: /physical_device:CPU:0"."""
+    return str(device).partition(": /physical_device")[0]
 
 
 def _command() -> str:

@@ -150,6 +150,9 @@ def test_two_classes_put_the_positive_class_first(command, folder):
 def test_tables(command):
     status, out, _ = command("models")
     assert status == 0 and all(name in out for name in pbl.models.MODELS) and "15,470,264,320" in out
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("PBL_LANGUAGE", "ja")
+        assert "教材の例" in (told := command("models")[1]) and "lesson" not in told and "subclassed " not in told
     status, out, _ = command("models", "mlp")
     assert status == 0 and "dropout: float = 0.0" in out and "set to zero in training" in out
     status, out, _ = command("datasets", "--data-dir", "nowhere")

@@ -144,6 +144,13 @@ def test_equal_ones_are_tied_and_it_is_said_what_would_separate_them(tmp_path):
     assert "more" in pair.needed or pair.verdict.startswith("alike")
 
 
+def test_the_positive_class_makes_no_other_architecture(tmp_path):
+    """It says what precision and recall are about; the weights and the accuracy are the same."""
+    make_run(tmp_path, 0.9, seed=0)
+    make_run(tmp_path, 0.9, seed=1, positive_class="bees")
+    assert compare(find_runs([tmp_path])).architectures["architecture"].tolist() == ["mlp"]
+
+
 @pytest.mark.parametrize("seeds", [1, 2])
 def test_few_seeds_make_no_claim_about_architectures(tmp_path, seeds):
     result = of_two(tmp_path, seeds)

@@ -72,6 +72,7 @@ def test_options_are_merged(tmp_path):
     assert other.model_options == {}
     assert load_experiment(file, ["model=mlp"]).model_options == {"widths": [8], "dropout": 0.1}
     config = load_experiment(file, ["model_options.dropout=0.5"])
+    assert load_experiment(file, "model_options.dropout=0.5") == config  # one change, without the brackets
     assert (
         config.model_options == {"widths": [8], "dropout": 0.5} and config.experiment == "mine" and config.file == file
     )

@@ -752,6 +752,9 @@ def test_what_would_not_be_graded_is_not_written(trained_run, tmp_path, monkeypa
     run = pbl.train(pbl.load_experiment("own.py"), folder=tmp_path / "runs")
     told = submit(run, "A")
     assert told.status == "refused" and "on the instructor's list" in told.message and told.file.is_file()
+    assert "needs no permission: hand it in with --keras" in told.remarks[0]
+    whole = submit(run, "C", as_keras=True)
+    assert whole.status == "ok" and not any("--keras" in remark for remark in whole.remarks)
     with pytest.raises(InputError, match=r"would not grade this submission \(incompatible\)"):
         (run.path / "experiment.py").write_text(experiment.format(broken=True))
         pbl.trust_run(run.path)

@@ -248,6 +248,7 @@ WRONG = [
     ("train epoch=3", "'epoch' という設定はありません。'epochs' のことですか。使えるもの："),
     ("train lr=3", "'lr' という設定はありません。今は learning_rate という名前です。"),
     ("train epochs=-1", "epochs=-1：1 以上にしてください。（epochs：訓練画像を何回くり返すか）"),
+    ("train learning_rate=0,1", "スケジュールを使うときは最大の値。learning_rate=0.1 と書いてください）"),
     ("train fit=zoom", "使える値は 'crop', 'pad'、'stretch' です"),
     ("train augmentation.flop=1", "'flop' という項目はありません。'flip' のことですか。"),
     ("train model=mpl", "'mpl' というモデルはありません。'mlp' のことですか。"),

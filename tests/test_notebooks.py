@@ -580,14 +580,18 @@ def test_a_lesson_runs_and_its_exercises_check_themselves(file, tmp_path):
 
 
 def start(file: Path, folder: Path, last: str = "") -> subprocess.Popen:
-    """Starts to execute a notebook in a separate process and in a folder, up to a cell; the package is there if it is needed."""
+    """Starts to execute a notebook in a separate process, up to a cell; the package is in `folder` if it is needed.
+
+    As Jupyter does, it starts in the notebook's own folder, at the same place below `folder` as in the repository.
+    """
+    (started := folder / file.parent.relative_to(ROOT)).mkdir(parents=True, exist_ok=True)
     if "pbl.zip" in file.read_text(encoding="utf-8") and not (folder / "pbl").exists():
         for name in ("pbl", "experiments"):
             shutil.copytree(ROOT / name, folder / name, ignore=shutil.ignore_patterns("__pycache__"))
         shutil.copy(ROOT / "requirements.txt", folder)
     return subprocess.Popen(
         [sys.executable, __file__, file, last], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, encoding="utf-8",
-        cwd=folder, env={**os.environ, "MPLBACKEND": "Agg", "PYTHONIOENCODING": "utf-8", "PYTHONPATH": ""},
+        cwd=started, env={**os.environ, "MPLBACKEND": "Agg", "PYTHONIOENCODING": "utf-8", "PYTHONPATH": ""},
     )  # fmt: skip
 
 

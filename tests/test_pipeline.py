@@ -303,7 +303,12 @@ OFFICIAL = {"kind": "official", "groups": False}
             (OFFICIAL, {**PART, "fraction": 0.125}),
             ("official", f"12% {REST}"),
         ),
-        ({}, ("val",), ({**WHOLE, "groups": False}, OFFICIAL), ("30% of all images, by content", "official")),
+        (
+            {},
+            ("val",),
+            ({**WHOLE, "of": "not_val", "groups": False}, OFFICIAL),
+            ("30% of the images that are not validation, by content", "official"),
+        ),
         (
             {"folds": 4, "fold": 3, "groups": r"\d\b"},
             (),

@@ -204,6 +204,16 @@ def test_what_is_no_run(tmp_path, monkeypatch):
     assert "environment.json is not used, because it is damaged (epochs)" in said(run.path)
 
 
+def test_a_number_alone_names_the_runs_that_have_it(tmp_path, monkeypatch):
+    monkeypatch.setenv("PBL_RUNS", str(tmp_path))
+    for _ in range(10):
+        start_run(Config(experiment="x"), tmp_path)
+    with pytest.raises(InputError, match=r"No run 001\. Runs here: \S+001\.$"):
+        load_run("001")
+    with pytest.raises(InputError, match=r"Runs here: \.\.\., \S+003, .*010\.$"):
+        load_run("100")
+
+
 def test_a_lock_of_another_machine_is_watched_not_believed(tmp_path, monkeypatch):
     """Its clock may be a day ahead, or behind: only a lock that changes shows a process that trains."""
     monkeypatch.setattr(locks, "LOCK_EXPIRES_SECONDS", 0.3)

@@ -166,6 +166,17 @@ def test_code_of_ones_own_is_a_setting(tmp_path, write_run):
     assert told["a/004"] == "model: mine -> mlp"
 
 
+def test_another_setting_that_uses_other_code_of_the_file_is_one_change(tmp_path, write_run):
+    own = OWN.replace("config =", "from pbl.callbacks import CALLBACKS\nCALLBACKS['seen'] = lambda: {seen}\nconfig =")
+    common = {"callbacks": ["seen"], "epochs": 31}
+    same, edited = (own.format(text="", value=1, seen=seen, epochs=31) for seen in (2, 3))
+    write_run("a/001", BASE, model="mine", code=same, **common)
+    write_run("a/002", MORE, model="mlp", code=same, **common)
+    assert describe_changes(by_name(tmp_path)["a/002"]) == "model: mine -> mlp"
+    write_run("a/003", MORE, model="vgg_small", code=edited, **common)
+    assert "experiment.py: code " in describe_changes(by_name(tmp_path)["a/003"])  # the callback was edited too
+
+
 def test_tables_pictures_and_scripts(tmp_path, write_run, command, monkeypatch):
     write_run("実験/001", BASE, epochs=3)
     write_run("実験/002", MORE, epochs=4, batch_size=32, test_uses=2)

@@ -136,7 +136,7 @@ def test_the_draft(team, language):
     tried = page.between(said("What was tried"), said("What helped, and what did not"))
     assert tried.count("a/00") == 5 and "実験/001" in tried and "a/006" not in tried
     helped, harmed, neither, again = (
-        page.text.partition(said(title) + ":")[2]
+        page.text.partition(said("{title}:", title=said(title)))[2]
         for title in ("Helped (the whole interval is above 0)", "Harmed (the whole interval is below 0)", "No difference that these images could show", "The same settings again")
     )  # fmt: skip
     assert helped.lstrip().startswith("epochs: 30 -> 90: +10.0") and neither.lstrip().startswith(
@@ -253,6 +253,22 @@ def test_a_comparison_is_read_from_its_facts(team):
         found.append(Page(write_team_report(team, "en").file).text.partition("Appendix: comparison (comparison)")[2])
     assert "To keep in mind" in found[0] and "<0.001" in found[0] and "\\" not in found[0]
     assert {text.replace("\\", "") for text in found} == {found[0]} and found[0] != found[1]
+
+
+def test_a_comparison_of_other_images_is_left_out(team, write_run):
+    write_run("runs/a/007", MORE, model="mlp", images="others")
+    write_results(compare([Run(team / "a" / name) for name in ("006", "007")]), team.parent / "comparison")
+    assert "Appendix: comparison" not in Page(write_team_report(team, "en").file).text
+    write_results(compare([Run(team / "a" / name) for name in ("001", "002")]), team / "older")
+    assert "Appendix: comparison (older)" in Page(write_team_report(team, "en").file).text
+
+
+def test_one_difference_is_not_told_as_two(tmp_path, write_run):
+    """0.05 of one difference, which one decimal would round to 0.1."""
+    write_run("runs/a/001", BASE)
+    write_run("runs/a/002", MORE, epochs=90)
+    text = Page(write_team_report(tmp_path / "runs", "en").file).text
+    assert "1 differences were examined: if all were truly 0, about 0.05 would have" in text
 
 
 def test_many_runs_keep_to_the_page(tmp_path, write_run):

@@ -72,7 +72,9 @@ def check(
         (say_sentence(names[f.severity]), say(f.check.replace("_", " ")), say_sentence(f.message)) for f in findings
     ]
     print_table(["", say("check"), say("finding")], rows)
-    images = ", ".join(say("{n:,} {split}", n=len(part.labels), split=Sentence(split)) for split, part in parts.items())
+    images = say(", ").join(
+        say("{n:,} {split}", n=len(part.labels), split=Sentence(split)) for split, part in parts.items()
+    )
     told = "{source}: {images} images; {stop} stop, {act} act, {note} note. {files} {files:file|files} in {folder}"
     print(say(told, source=source, images=images, files=len(files), folder=folder, **counts))
     if leave_out:
@@ -133,14 +135,14 @@ def models(
     rows = [
         (
             model,
-            card.style,
+            say("subclassed") if card.style == "subclassed" else card.style,
             str(card.year),
             f"{card.weights:,}",
             f"{card.macs:,}",
             "x".join(map(str, card.input_shape)),
             str(card.classes),
             str(card.smallest),
-            card.paper,
+            say_sentence(card.paper),
         )
         for model, card in CARDS.items()
     ]

@@ -83,7 +83,7 @@ def report(
             print(say("The previous page was changed by hand; it is kept as {file}.", file=made.kept))
         if made.open:
             told = "Write your part in {notes}, then run the same command again. Still empty: {headings}."
-            print(say(told, notes=made.notes, headings=", ".join(say(heading) for heading in made.open)))
+            print(say(told, notes=made.notes, headings=say(", ").join(say(heading) for heading in made.open)))
         return 0
     if run is None:
         raise InputError(

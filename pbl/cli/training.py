@@ -279,7 +279,7 @@ def _describe_run(run) -> int:
     rows = [
         *judged,
         (say("best epoch"), say(of_epoch, best=environment["best_epoch"], all=epochs)),
-        (say("seconds"), ", ".join(f"{say(name)} {value:.1f}" for name, value in environment["seconds"].items())),
+        (say("seconds"), say(", ").join(f"{say(name)} {value:.1f}" for name, value in environment["seconds"].items())),
         (say("model"), str(next(run.path.glob("best.keras"), run.path / "best.weights.h5"))),
         (say("figures"), str(run.path / "figures")),
         (say("at the end"), f"python -m pbl evaluate {for_shell(run.path)} --split test"),

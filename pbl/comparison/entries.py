@@ -21,7 +21,7 @@ from pbl.storage.reading import UnreadableFile
 from pbl.storage.schemas import Cost, HeadlineMetrics
 
 # Settings in which runs of one architecture may differ: who ran it, and what does not change the result.
-ASIDE = ("seed", "experiment", "data_dir", "memory_budget", "data_check", "on_bad_image")
+ASIDE = ("seed", "experiment", "data_dir", "memory_budget", "data_check", "on_bad_image", "positive_class")
 
 
 class Failure(NamedTuple):
@@ -280,7 +280,7 @@ def _tell_differing(first: Run, other: Run) -> str:
     with contextlib.suppress(InputError, FileNotFoundError):
         one, two = first.config, other.config
         differing = [name for name in OF_IMAGES if getattr(one, name) != getattr(two, name)]
-        return f" ({', '.join(differing)})" if differing else ""
+        return Sentence(" ({settings})", settings=", ".join(differing)) if differing else ""
     return ""
 
 

@@ -26,7 +26,7 @@ from pbl.comparison.entries import (
     set_repetitions_aside,
 )
 from pbl.errors import InputError, Sentence, join_sentences, name_nearest
-from pbl.runs import Run
+from pbl.runs import Run, name_device
 from pbl.statistics import (
     FEWEST_SEEDS,
     SeedSummary,
@@ -221,7 +221,7 @@ def _find_notes(
     if len(devices) > 1:
         yield Sentence(
             "The times were measured on different devices ({devices}): do not compare them.",
-            devices=", ".join(sorted(map(str, devices))),
+            devices=", ".join(sorted(map(name_device, devices))),
         )
     if len({entry.is_pretrained for entry in compared}) > 1:
         yield Sentence(

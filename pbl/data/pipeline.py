@@ -333,7 +333,7 @@ class Data:
         if source.test is None:
             is_test = hold_out(everything.hashes, strata, TEST_FRACTION, settings.split_seed, "test", groups)
             images["test"] = everything.take(is_test)
-            made_by["test"] = {**cut, "of": "all", "fraction": TEST_FRACTION}
+            made_by["test"] = {**cut, "of": "not_val" if source.val else "all", "fraction": TEST_FRACTION}
         rest = everything.take(~is_test)
         rest_groups = None if groups is None else [groups[i] for i in np.flatnonzero(~is_test)]
         if source.val is not None:

@@ -251,6 +251,10 @@ def _in_order(items: list[_Item], seed: int, purpose: str) -> list[list[_Item]]:
 SAID = {
     ("official", None): ("official, of the data set itself", "official"),
     ("share", "all"): ("{first} of all images, chosen by their content", "{percent}% of all images, by content"),
+    ("share", "not_val"): (
+        "{first} of the images that are not validation, chosen by their content",
+        "{percent}% of the images that are not validation, by content",
+    ),
     ("share", "rest"): (
         "{first} of the images that are not test, chosen by their content",
         "{percent}% of the images that are not test, by content",
@@ -272,15 +276,15 @@ def read_made_by(made_by: Any) -> dict[str, Any] | None:
 
     Returns:
         `kind`: "official", a split of the data set itself; "share", with its `fraction`; or "fold", number `fold` (from 0)
-        of `folds`. The last two have `of`: "all" images, or the "rest", those that are not test. `groups`: whether images
-        of a group stay together. None if `made_by` is none of these.
+        of `folds`. The last two have `of`: "all" images; "not_val", those that are not in an official validation split; or the
+        "rest", those that are not test. `groups`: whether images of a group stay together. None if `made_by` is none of these.
     """
     if isinstance(made_by, str):
         made_by = _read_sentence(made_by)
     match made_by:
         case {"kind": "official"}:
             facts = {"kind": "official"}
-        case {"kind": "share", "of": "all" | "rest" as of, "fraction": int() | float() as fraction}:
+        case {"kind": "share", "of": "all" | "not_val" | "rest" as of, "fraction": int() | float() as fraction}:
             facts = {"kind": "share", "of": of, "fraction": fraction} if 0 <= fraction <= 1 else None
         case {"kind": "fold", "of": "rest", "fold": int() as fold, "folds": int() as folds}:
             facts = {"kind": "fold", "of": "rest", "fold": fold, "folds": folds} if 0 <= fold < folds < 10**6 else None

@@ -133,6 +133,12 @@ def submit(
         else:
             with replacing(target) as copy:
                 shutil.copyfile(made, copy)
+    if told.reason == "builder_unlisted":
+        remarks.append(
+            Sentence(
+                "A model made only of Keras's own layers needs no permission: hand it in with --keras (in Python: as_keras=True)."
+            )
+        )
     remarks += _tell_speed(told, run)
     fixtures = told.facts.get("fixtures", {})
     if fixtures.get("cause"):

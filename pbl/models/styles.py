@@ -10,10 +10,11 @@ from collections.abc import Sequence
 import keras
 from keras import layers
 
+from pbl.errors import Sentence
 from pbl.models.card import DIGIT, SMALL, Card, check_size
 
 RUMELHART = "Rumelhart et al. 1986, Nature 323"
-THIS = "a lesson's example"
+THIS = Sentence("a lesson's example")
 CARDS = {
     "mlp_functional": Card("Functional", 1986, RUMELHART, DIGIT, 10, 535_818, 535_040),
     "mlp_subclassed": Card("subclassed", 1986, RUMELHART, DIGIT, 10, 535_818, 535_040),

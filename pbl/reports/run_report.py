@@ -28,7 +28,7 @@ from pbl.evaluation.mistakes import MOST_PAIRS, find_pairs, write_png
 from pbl.languages import choose_language, say, say_finding, say_sentence, translate
 from pbl.languages.wrapping import is_japanese
 from pbl.reports.pages import MOST_LETTERS_OF_NAME, clean, embed_png, load_template, shorten
-from pbl.runs import Run, find_run
+from pbl.runs import Run, find_run, name_device
 from pbl.storage.reading import UnreadableFile, read_bytes, read_json, read_table
 from pbl.storage.writing import list_folder, replacing
 
@@ -1036,7 +1036,7 @@ def _describe_cost(environment: dict, cost: dict | None, say: _Voice) -> dict[st
     if isinstance(environment.get("precision"), str):
         facts.append((say("Number format of the computation"), environment["precision"]))
     if isinstance(environment.get("devices"), list):
-        facts.append((say("Devices of the machine"), say(", ").join(map(str, environment["devices"][:16]))))
+        facts.append((say("Devices of the machine"), say(", ").join(map(name_device, environment["devices"][:16]))))
     seconds = [
         (say(SECONDS[part]) if part in SECONDS else part, [_duration(value, say)])
         for part, text in list(_dictionary(environment.get("seconds")).items())[:MOST_ROWS]

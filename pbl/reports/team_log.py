@@ -310,10 +310,13 @@ def _find_parents(runs: list[LoggedRun]) -> list[LoggedRun]:
         return differs
 
     def is_own_change(key: str, at: int, other: int, changed: set[str]) -> bool:
-        """False for an option, or code, that only one of the two runs has because it belongs to another model or the like."""
+        """False for an option, or code, that differs only because it belongs to another model or the like."""
         where = column[key]
         if key == CODE:
-            return bool(given[at, where] and given[other, where])
+            if not (given[at, where] and given[other, where]):
+                return False
+            # Other settings use other code of the same file.
+            return runs[at].settings[CODE] != f"code {hash_own_code(runs[other].path / CODE, runs[at].config)}"
         owned_by = OWNERS.get(key.partition(".")[0])
         return owned_by not in changed or bool(given[at, where] and given[other, where])
 

@@ -44,7 +44,7 @@ from pbl.reports.team_log import (
 from pbl.reports.team_notes import NAME, OTHER, SECTIONS, Part, make_notes, read_notes
 from pbl.runs import Run, runs_folder
 from pbl.statistics import crossed_mean_interval, summarise_seeds, wilson_interval
-from pbl.storage.reading import read_bytes
+from pbl.storage.reading import read_bytes, read_json
 from pbl.storage.writing import replacing
 
 MOST_RUNS = 12  # lines in the list of what was tried
@@ -222,7 +222,7 @@ def _collect(
         "tests": [
             (run.name, *known, run.test_uses) for run in group if (known := read_accuracy(Run(run.path), "test"))
         ],
-        "comparison": _read_comparison(folder, language),
+        "comparison": _read_comparison(folder, best.images, language),
         "most_rows": MOST_ROWS,
         "pictures": [picture for picture in pictures if picture[1]],
         "gains": _draw(group, language) if compared else None,
@@ -353,18 +353,28 @@ def _letter(number: int) -> str:
     return (_letter(number // 26 - 1) if number >= 26 else "") + chr(ord("A") + number % 26)
 
 
-def _read_comparison(folder: Path, language: str) -> dict[str, Any] | None:
-    """The newest `results.*` of a comparison; None if there is none.
+def _read_comparison(folder: Path, images: str, language: str) -> dict[str, Any] | None:
+    """The newest `results.*` of a comparison, if it is not about other images; None if there is none.
 
     They are searched in the folder of the runs, in its subfolders, and in `comparison` next to it, where `compare` writes them.
     """
     places = [folder, *sorted(folder.glob("*/")), folder.resolve().parent / "comparison"]
+    places = [place for place in places if not _is_about_others(place, images)]
     files = [place / f"results.{suffix}" for place in places for suffix in ("json", "md", "csv", "png")]
     files = [file for file in files if file.is_file()]
     if not files:
         return None
     place = max(files, key=lambda file: file.stat().st_mtime).parent
     return {"name": place.name, "blocks": _read_blocks(place, language), "picture": _read_png(place / "results.png")}
+
+
+def _is_about_others(place: Path, images: str) -> bool:
+    """Whether a comparison says that none of its runs has these images; earlier versions wrote no `results.json`."""
+    with contextlib.suppress(OSError, ValueError, KeyError, TypeError, AttributeError):
+        told = [row["images"] for row in read_json(place / "results.json")["runs"]]
+        known = {word for text in told for word in (text, *text.split())}  # those of the folds stand in one text
+        return any(known) and images not in known
+    return False
 
 
 def _read_blocks(place: Path, language: str) -> list[tuple[str, Any]]:
@@ -466,7 +476,7 @@ def _describe_limits(
     if compared:
         yield t(ONE_SEED)
         yield t(
-            "{count} {count:difference was|differences were} examined: if all were truly 0, about {false:.1f} would have an interval without 0.",
+            "{count} {count:difference was|differences were} examined: if all were truly 0, about {false:.2g} would have an interval without 0.",
             count=len(compared),
             false=0.05 * len(compared),
         )

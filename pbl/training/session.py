@@ -15,7 +15,7 @@ from pbl.data import Data
 from pbl.errors import InputError, Sentence, join_sentences
 from pbl.languages import say
 from pbl.models import slips
-from pbl.runs import Run, describe_environment, find_unfinished, remove_run, reserve_run
+from pbl.runs import Run, describe_environment, find_unfinished, name_device, remove_run, reserve_run
 from pbl.storage.lock import InUse
 from pbl.storage.writing import discard, timestamp
 from pbl.training.build import builder_options
@@ -154,7 +154,7 @@ class Session:
                 train=images["train"],
                 val=images["val"],
                 precision=policy,
-                device=devices[-1],
+                device=name_device(devices[-1]),
             )
         )
         try:
