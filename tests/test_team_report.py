@@ -268,7 +268,7 @@ def test_one_difference_is_not_told_as_two(tmp_path, write_run):
     write_run("runs/a/001", BASE)
     write_run("runs/a/002", MORE, epochs=90)
     text = Page(write_team_report(tmp_path / "runs", "en").file).text
-    assert "1 differences were examined: if all were truly 0, about 0.05 would have" in text
+    assert "1 difference was examined: if all were truly 0, about 0.05 would have" in text
 
 
 def test_many_runs_keep_to_the_page(tmp_path, write_run):
