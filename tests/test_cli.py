@@ -152,7 +152,7 @@ def test_tables(command):
     assert status == 0 and all(name in out for name in pbl.models.MODELS) and "15,470,264,320" in out
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("PBL_LANGUAGE", "ja")
-        assert "教材の例" in (told := command("models")[1]) and "lesson" not in told and "subclassed " not in told
+        assert "教材の例" in (told := command("models")[1]) and "lesson" not in told and " subclassed " not in told
     status, out, _ = command("models", "mlp")
     assert status == 0 and "dropout: float = 0.0" in out and "set to zero in training" in out
     status, out, _ = command("datasets", "--data-dir", "nowhere")

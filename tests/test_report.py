@@ -197,7 +197,7 @@ def test_all_that_a_run_holds_is_on_the_page(tmp_path, language):
     before = {file: file.read_bytes() for file in run.rglob("*") if file.is_file()}
     page = page_of(run, language)
     assert {file: file.read_bytes() for file in before} == before  # and nothing of it was executed
-    assert "physical_device" not in page.html
+    assert "physical_device" not in page.source
     numbers = "90.0% 83.3% 94.2% 87.0% 0.9000 0.8877 0.8111 0.9222 0.8811 0.8822 0.8833 0.9444 0.8911 0.9901 0.9902 0.3456 0.1567 0.1999 0.9678"
     numbers += " 0.0512 0.0213 0.0414 1.5015 0.0216 0.3017 0.3718 0.7719 0.8021 0.8122 0.7923 0.7124 0.7225 0.7326 0.9427 0.9328"
     numbers += " 269,434 40,813,184 1.235 mixed_bfloat16 883679c304d9b248c976fa8aadb19fdb59655d81 3.15.1 0.5123 600 290"

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from test_report import browse, needs_browser
 
 from pbl import languages
 from pbl.comparison import compare, write_results
@@ -261,6 +262,22 @@ def test_a_comparison_of_other_images_is_left_out(team, write_run):
     assert "Appendix: comparison" not in Page(write_team_report(team, "en").file).text
     write_results(compare([Run(team / "a" / name) for name in ("001", "002")]), team / "older")
     assert "Appendix: comparison (older)" in Page(write_team_report(team, "en").file).text
+
+
+@needs_browser
+def test_a_wide_comparison_fits_the_sheet(tmp_path, write_run):
+    """A heading in Japanese keeps neither one letter a line nor one long line."""
+    for number, correct in enumerate((BASE, MORE), 1):
+        options = {"model_options": {"a_long_option": number / 7}, "label_smoothing": number / 70}
+        write_run(f"runs/a/{number:03d}", correct, model="mlp", loss="categorical_crossentropy", **options)
+    write_results(compare([Run(tmp_path / "runs" / "a" / name) for name in ("001", "002")]), tmp_path / "comparison")
+    page = write_team_report(tmp_path / "runs", "ja").file.read_text(encoding="utf-8")
+    look = """<script>addEventListener("load", () => { document.title = JSON.stringify([...document.querySelectorAll(".scroll")].map(
+        part => [part.scrollWidth - part.clientWidth, part.querySelector("tr").clientHeight])) })</script>"""
+    (tmp_path / "page.html").write_text(re.sub("<meta http-equiv[^>]*>", look, page), encoding="utf-8")
+    seen = browse(tmp_path, "--window-size=1280,900", "--dump-dom", (tmp_path / "page.html").as_uri())
+    found = json.loads(re.search("<title>(.*?)</title>", seen)[1])
+    assert len(found) == 2 and all(beyond <= 0 and high < 90 for beyond, high in found), found
 
 
 def test_one_difference_is_not_told_as_two(tmp_path, write_run):
