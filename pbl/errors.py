@@ -69,13 +69,12 @@ class InputError(ValueError):
 
 
 def name_nearest(word: str, choices: Iterable[str]) -> Sentence:
-    """Returns `Did you mean 'x'? Valid: a, b, c.`; the question only if one of `choices` is near the word.
+    """Returns `Did you mean 'x'? Valid: a, b, c.`; the question only if one of `choices` is near the word, of very many very near.
 
     If several begin with the word, as resnet20 and resnet56 begin with resnet, the first in the order of `choices` is named.
     """
     choices, word = list(choices), str(word).lower()
     begun = [choice for choice in choices if word and choice.lower().startswith(word)]
-    # Of hundreds of names one is always half like the word.
     nearest = begun or difflib.get_close_matches(word, sorted(choices), n=1, cutoff=0.5 if len(choices) < 100 else 0.75)
     listed = ", ".join(sorted(choices))
     if nearest:

@@ -168,7 +168,8 @@ def check_whole(folder: Path, trials: int) -> pd.DataFrame:
 
 @pytest.mark.slow
 def test_a_search_tells_its_bias_and_goes_on(study, command, tmp_path):
-    words = ("train", *SMALL, "epochs=1", "--search", SPACE, "--runs", tmp_path)
+    without = ("train", *SMALL, "epochs=1", "--runs", tmp_path)
+    words = (*without, "--search", SPACE)
     status, out, _ = command(*words, "--trials", "4")
     assert status == 0, out
     first = check_whole(tmp_path, 4)
@@ -188,9 +189,9 @@ def test_a_search_tells_its_bias_and_goes_on(study, command, tmp_path):
     held = {file: file.read_bytes() for file in (tmp_path / "s").glob("search*.*") if file.suffix != ".png"}
     for other, said in (
         (("--search", "learning_rate=log:1e-3..0.2"), "contains a study of another space"),
-        (("batch_size=32",), "contains a study with batch_size=64, but now it is 32"),
+        (("--search", SPACE, "batch_size=32"), "contains a study with batch_size=64, but now it is 32"),
     ):
-        status, _, errors = command(*words, "--trials", "6", *other)
+        status, _, errors = command(*without, "--trials", "6", *other)
         assert status == 2 and said in errors and errors.count("\n") == 1
     assert held == {file: file.read_bytes() for file in held}
     journal = tmp_path / "s" / "search.journal"
