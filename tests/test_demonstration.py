@@ -234,6 +234,7 @@ def test_what_cannot_be_shown_is_told(trained_run, command, tmp_path, write_run,
         answers.OpenedRun(run)
 
 
+@pytest.mark.slow
 def test_the_command_line_and_the_package_import_no_gradio():
     program = "import sys, pbl, pbl.cli, pbl.demonstration, pbl.evaluation.run; print('gradio' in sys.modules)"
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, cwd=ROOT, check=True)

@@ -359,6 +359,7 @@ def draw_all(judged: dict, folder: Path, write_run) -> Iterator[tuple[str, Figur
     yield from (("written", figure) for figure in kept)
 
 
+@pytest.mark.slow
 @pytest.mark.filterwarnings("ignore:Glyph")
 def test_every_text_of_every_figure_is_in_the_readers_language(judged, tmp_path, write_run, monkeypatch):
     monkeypatch.setenv("PBL_LANGUAGE", "ja")

@@ -222,6 +222,7 @@ def test_a_run_hands_in_scores_and_no_model(run, hidden, tmp_path):
     assert not list(tmp_path.iterdir())
 
 
+@pytest.mark.nightly
 @pytest.mark.slow
 @needs_isolation
 def test_a_class_is_graded(run, hidden, tmp_path):

@@ -522,6 +522,7 @@ def put(file: Path, contents: dict[str, bytes]) -> Path:
     return file
 
 
+@pytest.mark.nightly
 @pytest.mark.slow
 @needs_isolation
 def test_a_class_is_graded(run, hidden, tmp_path, command):

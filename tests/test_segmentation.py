@@ -583,6 +583,7 @@ def test_a_class_that_is_never_found_is_named():
     assert "class_never_found" in names and of["class_never_found"]["classes"] == f"right ({count})"
 
 
+@pytest.mark.nightly
 @pytest.mark.slow
 def test_the_monitor_measures_the_gap_and_changes_nothing():
     """Its numbers are those of the model at the end; the weights are those of a training without it."""
