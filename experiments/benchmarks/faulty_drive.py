@@ -235,8 +235,8 @@ def measure(words: argparse.Namespace) -> int:
         at = chance.randrange(1, case.counted[ALL] + 1)
         status, _, _ = run(case.command, ALL, at, kill=True)
         killed += status == -9
-        if not case.find_wrong():  # its work was done, and only its result was still being shown: `train` would train another run
-            continue
+        if not case.find_wrong():
+            continue  # its work was done, and only its result was still being shown: `train` would train another run
         status, said, _ = run(case.command)
         if status not in (0, 1) or case.find_wrong():
             left_over += 1
