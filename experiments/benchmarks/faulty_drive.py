@@ -138,7 +138,7 @@ def look() -> dict[str, object]:
     for file in sorted(path for path in runs.rglob("*") if path.is_file() and path.name != ".pbl-key"):
         content = file.read_bytes()
         name = str(file.relative_to(runs))
-        if file.suffix in (".npz", ".zip", ".keras"):
+        if file.suffix in (".npz", ".zip", ".keras") and zipfile.is_zipfile(file):  # a kill may leave half of one
             with zipfile.ZipFile(file) as archive:
                 found[name] = [(entry.filename, entry.CRC) for entry in archive.infolist()]
         else:
