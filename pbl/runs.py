@@ -57,10 +57,10 @@ from pbl.storage.reading import UnreadableFile, read_arrays, read_bytes, read_js
 from pbl.storage.schemas import Cost, Environment, Metrics, Split
 from pbl.storage.trust import check_trusted, is_code_left_out, make_marks
 from pbl.storage.writing import (
-    PASSING,
     WRITING,
     discard,
     expand_pattern,
+    find_failure,
     is_there,
     list_folder,
     replacing,
@@ -429,7 +429,7 @@ def _find_same(config: Config, folder: str | Path | None) -> Iterator[Run]:
                 yield run
         except (InputError, FileNotFoundError) as error:  # a damaged run must not block others
             if isinstance(error, UnreadableFile) and isinstance(error.__cause__, OSError):
-                if error.__cause__.errno in PASSING:  # it may be the run that should be resumed
+                if find_failure(error):  # it may be the run that should be resumed
                     raise
             elif _list_states(path):
                 told = "{run} contains the state of a training, but it is not used: {reason}"
@@ -621,9 +621,8 @@ def find_run(path: str | Path) -> Run:
         known = [run for run in known if run.name == path.name] or known  # 001 is the number of a run
         hint = Sentence("Train one first: python -m pbl train.")
         if known:
-            hint = Sentence(
-                "Runs here: {runs}.", runs=", ".join(["..."] * (len(known) > 8) + list(map(str, known[-8:])))
-            )
+            listed = [str(run) for run in known[-8:]]
+            hint = Sentence("Runs here: {runs}.", runs=", ".join(["...", *listed] if len(known) > 8 else listed))
         raise InputError("No run {path}. {hint}", path=path, hint=hint)
     if is_there(path / "config.json"):
         return Run(path)

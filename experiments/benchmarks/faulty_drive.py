@@ -8,8 +8,8 @@ the runs. Each command is first run undisturbed, and its operations counted by k
 - *killed*: the process is killed at an operation of any kind, and the same command is given again.
 
 Where one fails, what is allowed is: the files are those of an undisturbed run; or exit status 2 and one line that neither is a
-traceback nor advises `--fresh` (of a page a line that says what is not shown), and then the same command, undisturbed, gives those files. After a kill those files must be there, or the same command must give them, and
-no other. Two undisturbed runs tell which files differ by nature (times); of these only the names are compared.
+traceback nor advises `--fresh` (of a page a line that says what is not shown), and then the same command, undisturbed, gives those
+files. After a kill those files must be there, or the same command must give them, and no other. Two undisturbed runs tell which files differ by nature (times); of these only the names are compared.
 The waits before an operation is tried again are shortened to a thousandth.
 
 Command:  python experiments/benchmarks/faulty_drive.py --places 5 --kills 100 --write

@@ -280,8 +280,9 @@ SWEEP = (
 
 def measure_killed(engines: list[str]) -> int:
     """Prints a line for each engine and folder; returns 1 where a run was lost or trained twice, or anything differs."""
-    threads = dict.fromkeys(("TF_NUM_INTRAOP_THREADS", "TF_NUM_INTEROP_THREADS", "OMP_NUM_THREADS"), "1")
-    failed = 0
+    from pbl.training.workers import THREADS
+
+    threads, failed = dict.fromkeys(THREADS, "1"), 0
     print("| engine | each file operation waits | killed after | seconds | finished | begun twice | table | weights |")
     print("|---|---|---|---|---|---|---|---|")
     with tempfile.TemporaryDirectory() as folder:
@@ -340,9 +341,10 @@ def measure_threads() -> None:
     """A hash of the best weights by the number of threads, each number twice."""
     import keras
 
+    from pbl.training.workers import THREADS
+
     for model in ("mlp", "resnet20"):
         for threads in ("1", "1", "2", "2"):
-            names = ("TF_NUM_INTRAOP_THREADS", "TF_NUM_INTEROP_THREADS", "OMP_NUM_THREADS")
             with tempfile.TemporaryDirectory() as folder:
                 run_command(
                     "train",
@@ -351,7 +353,7 @@ def measure_threads() -> None:
                     "experiment=t",
                     "--runs",
                     folder,
-                    **dict.fromkeys(names, threads),
+                    **dict.fromkeys(THREADS, threads),
                 )
                 weights = keras.models.load_model(Path(folder) / "t" / "001" / "final.keras").get_weights()
                 digest = hashlib.sha256(b"".join(weight.tobytes() for weight in weights)).hexdigest()[:12]

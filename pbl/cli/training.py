@@ -29,7 +29,7 @@ from pbl.errors import InputError
 from pbl.languages import choose_screen_language, say, say_sentence
 from pbl.storage.escapes import for_shell
 from pbl.storage.reading import UnreadableFile
-from pbl.storage.writing import PASSING
+from pbl.storage.writing import find_failure
 from pbl.training.workers import is_worker
 
 
@@ -244,7 +244,7 @@ def _show_run(run) -> int:
     try:
         return _describe_run(run)
     except (OSError, UnreadableFile) as error:
-        if getattr(error, "errno", None) not in PASSING and getattr(error, "is_damaged", True):
+        if find_failure(error) is None and getattr(error, "is_damaged", True):
             raise
         # The training itself has ended: the same command would train once more.
         reason = error.reason if isinstance(error, UnreadableFile) else error.strerror

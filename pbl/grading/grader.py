@@ -128,19 +128,21 @@ def grade(
 
 def _check_places(source: Path, data: Path, out: Path) -> None:
     """Raises InputError if the hidden set stands in the place of the submissions or of the grades."""
-    if (source / DESCRIPTION).is_file() and not (data / DESCRIPTION).is_file():
+    if not (data / DESCRIPTION).is_file():
+        if not (source / DESCRIPTION).is_file():
+            return  # what is no hidden set is told where it is opened
         raise InputError(
             "{source} is a hidden set, and {data} is none. The submissions come first, and the hidden set after --data.",
             source=source,
             data=data,
         )
     own = [data.resolve() / part for part in ("", IMAGES, "public", "public.zip", "labels")]
-    if (data / DESCRIPTION).is_file() and source.exists() and source.resolve() in own:
+    if source.exists() and source.resolve() in own:
         raise InputError(
             "{source} belongs to the hidden set, and is no folder of submissions. The submissions come first, and the hidden set after --data.",
             source=source,
         )
-    if (data / DESCRIPTION).is_file() and out.resolve() in own:
+    if out.resolve() in own:
         raise InputError("--out {out} is the hidden set. Give another folder.", out=out)
 
 

@@ -372,24 +372,31 @@ def update_marks(
                 tell(Sentence(line_told, **place, team=team, first=given[team][name], second=clean(cell, 40)))
             elif cell:
                 given[team][name] = cell
-    width = len(table.rows[0])
-    for row, line in zip(table.rows[1:], table.lines[1:], strict=True):
-        # "17,5" without quotes is two cells, and the first is a number.
-        beyond = [cell.strip() for cell in row[width:] if cell.strip()]
-        if beyond and column < width and row[column].strip():
-            line_told = "{file}, line {line}: {cell} of {team} is beyond the last heading and does not count. If it belongs to a mark, write 17.5 for 17,5."
-            tell(Sentence(line_told, file=file, line=line, cell=clean(beyond[0], 40), team=clean(row[column], 40)))
     new = [team for team in teams if team not in there]
     more = [name for place, name in enumerate(names) if place not in columns]
-    for heading in [cell.strip() for n, cell in enumerate(table.rows[0]) if n != column and columns[n] is None]:
-        for name in difflib.get_close_matches(heading, more, 1, 0.7):
-            line_told = (
-                "{file}: no mark is called {heading}. If {name} is meant, move its marks into the new column {name}."
-            )
-            tell(Sentence(line_told, file=file, heading=clean(heading, 40), name=name))
+    headings = [cell.strip() for n, cell in enumerate(table.rows[0]) if n != column and columns[n] is None]
+    for told in (*_find_cells_beyond(file, table, column), *_find_misspelt(file, headings, more)):
+        tell(told)
     if new or more:
         _extend_marks(file, table, column, new, more)
     return given
+
+
+def _find_cells_beyond(file: Path, table: Table, column: int) -> Iterator[Sentence]:
+    """Tells the rows that are longer than the header: "17,5" without quotes is two cells, and the first is a number."""
+    for row, line in zip(table.rows[1:], table.lines[1:], strict=True):
+        beyond = [cell.strip() for cell in row[len(table.rows[0]) :] if cell.strip()]
+        if beyond and row[column].strip():
+            told = "{file}, line {line}: {cell} of {team} is beyond the last heading and does not count. If it belongs to a mark, write 17.5 for 17,5."
+            yield Sentence(told, file=file, line=line, cell=clean(beyond[0], 40), team=clean(row[column], 40))
+
+
+def _find_misspelt(file: Path, headings: Sequence[str], names: Sequence[str]) -> Iterator[Sentence]:
+    """Tells the headings that are nearly the name of a mark without a column."""
+    for heading in headings:
+        for name in difflib.get_close_matches(heading, names, 1, 0.7):
+            told = "{file}: no mark is called {heading}. If {name} is meant, move its marks into the new column {name}."
+            yield Sentence(told, file=file, heading=clean(heading, 40), name=name)
 
 
 def check_marks(file: Path, rubric: Rubric) -> None:

@@ -682,9 +682,8 @@ def _diagnose(run: Run, folder: _Folder, language: str, say: _Voice) -> dict[str
         diagnosis = diagnose_run(run)
         paragraphs = diagnosis.paragraphs(language)
     except InputError as error:
-        if (
-            isinstance(error, UnreadableFile) and not error.is_damaged
-        ):  # the disk fails; another training would not help
+        if isinstance(error, UnreadableFile) and not error.is_damaged:
+            # The disk fails: another training would not help.
             reason = folder.left_out[error.file.name] = Sentence("it cannot be read")
             told = say("{name} is left out: {reason}.", name=error.file.name, reason=say(reason))
             return {"reason": told, "is_there": True}

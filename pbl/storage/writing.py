@@ -120,8 +120,8 @@ def try_again(
 
 
 def find_failure(error: BaseException) -> OSError | None:
-    """The failure of a disk that may pass, which `zipfile` reports as a damaged file; None if the error is another."""
-    failure = error.__context__ if isinstance(error, zipfile.BadZipFile) else error
+    """The failure of a disk that may pass, which `zipfile` reports as a damaged file, and we in a line; None if the error is another."""
+    failure = error.__context__ if isinstance(error, (zipfile.BadZipFile, InputError)) else error
     return failure if isinstance(failure, OSError) and failure.errno in PASSING else None
 
 
