@@ -18,6 +18,7 @@ from pbl.diagnosis import (
     make_finding,
 )
 from pbl.diagnosis.advice import Experiment
+from pbl.diagnosis.evidence import Evidence
 from pbl.diagnosis.rules import COLOURS, NAMES, THRESHOLDS, diagnose
 from pbl.diagnosis.signals import Side, Signals
 from pbl.errors import InputError
@@ -321,6 +322,25 @@ SHIFTED = doctor("shift", split="val", auc=0.9, statistic="contrast")
 def test_what_the_data_doctor_knows_and_what_follows_from_it(given, data, names):
     found = diagnose(signals(**given), data).findings
     assert [finding.name for finding in found] == names, [finding.message for finding in found]
+
+
+def test_classes_brought_to_one_number_do_not_make_training_images_harder():
+    """Rare classes are harder, on both sides alike: of training images they are half, of validation images a seventh."""
+    random = np.random.default_rng(0)
+    labels, val_labels = (np.repeat(np.arange(10), of) for of in ([40] * 10, [60] * 5 + [10] * 5))
+    looked = [Side.of(labels), Side.of(val_labels)]
+    for epoch in range(11):
+        for of in looked:
+            loss = np.where(of.labels < 5, 0.2, 1.2) * random.gamma(4, 0.25, len(of.labels)) + (epoch == 0)
+            of.append(np.stack([loss, of.labels, np.full(len(loss), 0.9)], 1).astype(np.float32))
+    made = replace(signals(), probe=looked[0], val=looked[1])
+    limits = {name: threshold.value for name, threshold in THRESHOLDS.items()}
+    made.about.update(train_counts=[40] * 10, val_counts=[60] * 5 + [10] * 5)
+    assert Evidence(made, [], None, limits).harder[1] < 1
+    wrong = replace(
+        made, probe=Side(labels, looked[0].loss + (np.arange(400) % 4 == 0), looked[0].predicted, looked[0].confidence)
+    )
+    assert Evidence(wrong, [], None, limits).harder[1] > 2.5  # a quarter of the labels is wrong
 
 
 @pytest.mark.parametrize("loss", [0.2, np.nan])

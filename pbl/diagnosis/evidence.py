@@ -413,15 +413,25 @@ class Evidence:
         """The epoch after which training images were hardest compared with validation images, and by how many standard errors, over three epochs.
 
         The smaller of two measures: the mean loss, and the share of images above the loss that a fifth of the validation images
-        exceeds, since images with wrong labels are in the tail.
+        exceeds, since images with wrong labels are in the tail. Training images are weighted to the class shares of validation: of
+        classes brought to one number, the rare ones, which are harder, would count for more.
         """
-        n, val_n = len(self.probe.labels), int(self.unseen.sum())
+        labels, val_labels = self.probe.labels, self.val.labels[self.unseen]
+        val_n = len(val_labels)
         if val_n < self.limits["fewest_validation"] or self.last < 1:
             return 0, 0.0
         probe, val = self.probe.loss[1:].astype(np.float64), self.val.loss[1:, self.unseen].astype(np.float64)
-        error = np.sqrt(probe.var(axis=1) / n + val.var(axis=1) / val_n)
-        of_mean = (probe.mean(axis=1) - val.mean(axis=1)) / np.maximum(error, 1e-12)
-        tail = (probe > np.quantile(val, 0.8, axis=1, keepdims=True)).mean(axis=1) - 0.2
+        classes = 1 + max(labels.max(), val_labels.max())
+        counts, val_counts = (np.bincount(of, minlength=classes) for of in (labels, val_labels))
+        weights = val_counts[labels] / counts[labels]
+        if not weights.any():  # the two sides have no class in common
+            return 0, 0.0
+        weights /= weights.sum()
+        n = 1 / (weights**2).sum()  # as many images without weights are as certain
+        mean = probe @ weights
+        error = np.sqrt(((probe - mean[:, None]) ** 2 @ weights) / n + val.var(axis=1) / val_n)
+        of_mean = (mean - val.mean(axis=1)) / np.maximum(error, 1e-12)
+        tail = (probe > np.quantile(val, 0.8, axis=1, keepdims=True)) @ weights - 0.2
         of_tail = tail / np.sqrt(0.2 * 0.8 * (1 / n + 1 / val_n))
         # Three epochs together: a single one may be unlucky with these images.
         z = np.minimum(of_mean, of_tail)  # if only one of them is high, the cause is not wrong labels
