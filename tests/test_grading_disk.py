@@ -204,7 +204,7 @@ def test_a_line_of_the_ledger_is_whole_or_not_there(tmp_path, monkeypatch):
     assert again.is_whole and again.outcome("a")["reason"] == "ok" and again.last == ledger.last
 
 
-@pytest.mark.slow
+@pytest.mark.nightly
 @pytest.mark.skipif(
     any(find_layers()[layer] for layer in FULL), reason="this machine's kernel has no Landlock or no seccomp filters"
 )

@@ -97,9 +97,9 @@ def test_loss_and_accuracy_are_those_of_scikit_learn(units, activation, loss, is
     ("policy", "options"),
     [
         ("float32", {}),
-        pytest.param("mixed_bfloat16", {}, marks=pytest.mark.slow),
+        pytest.param("mixed_bfloat16", {}, marks=pytest.mark.nightly),
         ("mixed_float16", {}),
-        pytest.param("float32", {"steps_per_execution": 3}, marks=pytest.mark.slow),
+        pytest.param("float32", {"steps_per_execution": 3}, marks=pytest.mark.nightly),
     ],
 )
 def test_the_training_is_not_changed(policy, options):

@@ -170,7 +170,7 @@ def test_a_model_that_is_not_built_goes_through_all_commands(write, command, kin
     assert command("train", file, f"initial_weights={run.path}", "epochs=1")[0] == 0
 
 
-@pytest.mark.slow
+@pytest.mark.nightly
 def test_a_processor_without_the_gradient_of_groups(write):
     """TensorFlow has it only with oneDNN; without it, training and Grad-CAM would end in a traceback."""
     file = write(

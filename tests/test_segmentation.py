@@ -782,7 +782,7 @@ def test_trials_of_masks():
     assert 1e-4 < find_learning_rate(model, data).suggestion < 0.1
 
 
-@pytest.mark.slow
+@pytest.mark.nightly
 def test_cut_off_and_resumed_to_the_bit(tmp_path):
     CALLBACKS["cut"] = Cut
     config = pbl.Config(**SETTINGS).replace(callbacks=["cut"], checkpoint_minutes=1e-6)

@@ -35,7 +35,7 @@ def outcome(run: "pbl.runs.Run") -> list[np.ndarray]:
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("model", OWN)
+@pytest.mark.parametrize("model", [pytest.param(name, marks=[pytest.mark.nightly] * (name != "gan")) for name in OWN])
 def test_a_model_of_its_own_step_is_resumed_to_the_bit(tmp_path, model, command):
     """Interrupted within an epoch, with both optimizers and the random states; then every command opens the run."""
     whole = pbl.train(own_config(model), folder=tmp_path / "whole")
