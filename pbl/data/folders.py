@@ -626,13 +626,12 @@ def list_images(folder: str | Path, passed_over: Counter[str]) -> Iterator[str]:
         passed_over: Counts the endings of the files that are not images.
     """
     for entry in walk_files(folder):
-        suffix = os.path.splitext(entry.name)[1].lower()  # noqa: PTH122
         if entry.is_file():
             if is_image_file(entry.path):
                 yield entry.path
             else:
-                passed_over[suffix] += 1
-        elif suffix in LISTED:  # a link without a target is reported as unreadable
+                passed_over[Path(entry.name).suffix.lower()] += 1
+        elif Path(entry.name).suffix.lower() in LISTED:  # a link without a target is reported as unreadable
             yield entry.path
 
 

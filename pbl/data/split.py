@@ -5,7 +5,7 @@ import re
 from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
 from functools import cached_property
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 
@@ -72,23 +72,25 @@ def hold_out(
         >>> int(held_out.sum())
         30
     """
-    return _hold_out(_in_order(_bind(hashes, labels, groups), seed, purpose), len(hashes), fraction)
+    return _hold_out(_in_order(_bind(hashes, groups), labels, seed, purpose), len(hashes), fraction)
 
 
-def _hold_out(classes: "list[list[_Item]]", n: int, fraction: float) -> np.ndarray:
+# Numbers of the images that stay together. Plain lists, since of a hundred thousand objects more Python's garbage collector takes a second.
+_Item = list[int]
+
+
+def _hold_out(classes: list[list[_Item]], n: int, fraction: float) -> np.ndarray:
     held_out = np.zeros(n, bool)
     for of_class in classes:
-        total = sum(len(item.images) for item in of_class)
-        wanted = max(1, round(fraction * total)) if len(of_class) > 1 else 0
-        chosen: list[_Item] = []
+        wanted = max(1, round(fraction * sum(map(len, of_class)))) if len(of_class) > 1 else 0
+        chosen: list[int] = []
         for item in of_class[:-1]:  # one item of each class always stays for training
-            if len(item.images) <= wanted:
-                chosen.append(item)
-                wanted -= len(item.images)
+            if len(item) <= wanted:
+                chosen += item
+                wanted -= len(item)
         if not chosen and wanted:  # every image has many copies, or all groups are large: none is small enough
-            chosen = [min(of_class, key=lambda item: len(item.images))]
-        for item in chosen:
-            held_out[item.images] = True
+            chosen = min(of_class, key=len)
+        held_out[chosen] = True
     return held_out
 
 
@@ -105,8 +107,8 @@ class Sampler:
         self._hashes, self._labels, self._seed, self._purpose = hashes, labels, seed, purpose
 
     @cached_property
-    def _classes(self) -> "list[list[_Item]]":
-        return _in_order(_bind(self._hashes, self._labels, None), self._seed, self._purpose)
+    def _classes(self) -> list[list[_Item]]:
+        return _in_order(_bind(self._hashes, None), self._labels, self._seed, self._purpose)
 
     @cached_property
     def _order(self) -> np.ndarray:
@@ -159,16 +161,14 @@ def choose_fold(
         True
     """
     chosen, sizes = np.zeros(len(hashes), bool), [0] * folds
-    for of_class in _in_order(_bind(hashes, labels, groups), seed, "fold"):
+    for of_class in _in_order(_bind(hashes, groups), labels, seed, "fold"):
         of_this_class = [0] * folds
-        for item in sorted(
-            of_class, key=lambda item: -len(item.images)
-        ):  # stable: items of equal size keep their order
+        for item in sorted(of_class, key=lambda item: -len(item)):  # stable: items of equal size keep their order
             smallest = min(range(folds), key=lambda at: (of_this_class[at], sizes[at]))
-            of_this_class[smallest] += len(item.images)
-            sizes[smallest] += len(item.images)
+            of_this_class[smallest] += len(item)
+            sizes[smallest] += len(item)
             if smallest == fold:
-                chosen[item.images] = True
+                chosen[item] = True
     return chosen
 
 
@@ -199,15 +199,7 @@ def find_groups(
     return words
 
 
-class _Item(NamedTuple):
-    """Images that stay together."""
-
-    key: str
-    label: int
-    images: list[int]
-
-
-def _bind(hashes: Sequence[str], labels: np.ndarray, groups: Sequence[str] | None) -> list[_Item]:
+def _bind(hashes: Sequence[str], groups: Sequence[str] | None) -> dict[str, _Item]:
     """Puts together images of equal content, images of one group, and groups that share a content."""
     if groups is None:
         keys = list(hashes)
@@ -217,20 +209,10 @@ def _bind(hashes: Sequence[str], labels: np.ndarray, groups: Sequence[str] | Non
             a, b = (_find(first_of, word) for word in (f"group {group}", first_of.get(content, f"group {group}")))
             first_of[max(a, b)] = first_of[content] = min(a, b)
         keys = [_find(first_of, f"group {group}") for group in groups]
-    images_of: dict[str, list[int]] = {}
+    images_of: dict[str, _Item] = {}
     for number, key in enumerate(keys):
         images_of.setdefault(key, []).append(number)
-    of_image = labels.tolist()
-    return [
-        _Item(
-            key,
-            of_image[images[0]]
-            if len(images) == 1
-            else Counter(sorted(of_image[i] for i in images)).most_common(1)[0][0],
-            images,
-        )
-        for key, images in images_of.items()
-    ]
+    return images_of
 
 
 def _find(first_of: dict[str, str], word: str) -> str:
@@ -239,11 +221,14 @@ def _find(first_of: dict[str, str], word: str) -> str:
     return word
 
 
-def _in_order(items: list[_Item], seed: int, purpose: str) -> list[list[_Item]]:
-    """The items of each class, in the order in which they are chosen."""
+def _in_order(images_of: dict[str, _Item], labels: np.ndarray, seed: int, purpose: str) -> list[list[_Item]]:
+    """What stays together, for each class of its images, in the order in which it is chosen; of several classes the most frequent one."""
+    of_image = labels.tolist()
     of_class: dict[int, list[_Item]] = {}
-    for item in sorted(items, key=lambda item: hashlib.sha256(f"{purpose} {seed} {item.key}".encode()).digest()):
-        of_class.setdefault(item.label, []).append(item)
+    for key in sorted(images_of, key=lambda key: hashlib.sha256(f"{purpose} {seed} {key}".encode()).digest()):
+        item = images_of[key]
+        label = of_image[item[0]] if len(item) == 1 else Counter(sorted(of_image[i] for i in item)).most_common(1)[0][0]
+        of_class.setdefault(label, []).append(item)
     return [of_class[label] for label in sorted(of_class)]
 
 
