@@ -69,78 +69,37 @@ def compute_metrics(
         (0.75, 1.0)
     """
     labels, probabilities = np.asarray(labels), np.asarray(probabilities)
-    if not len(labels):
-        raise InputError("There are no images to evaluate on.")
-    if probabilities.shape != (len(labels), len(class_names)):
-        raise InputError(
-            "The probabilities have the shape {shape}, but {n} labels and {classes} classes need ({n}, {classes}).",
-            shape=probabilities.shape, n=len(labels), classes=len(class_names),
-        )  # fmt: skip
-    if labels.ndim != 1 or labels.dtype.kind not in "iub" or labels.min() < 0 or labels.max() >= len(class_names):
-        raise InputError(
-            "The labels must be whole numbers from 0 to {last}, one for each image; one is {wrong}.",
-            last=len(class_names) - 1,
-            wrong=_find_wrong_label(labels, len(class_names)),
-        )
-    broken = int((~np.isfinite(probabilities)).any(axis=1).sum())
-    if broken:
-        raise InputError(
-            "The model gives no finite probabilities for {broken} of {n} images: its training diverged. Lower learning_rate.",
-            broken=broken,
-            n=len(labels),
-        )
-    if probabilities.min(initial=0) < 0 or abs(probabilities.sum(axis=1) - 1).max(initial=0) > 1e-2:
-        raise InputError("The model's outputs are not probabilities: rows do not sum to 1. End the model with softmax.")
-    predicted = probabilities.argmax(axis=1)
-    classes = list(range(len(class_names)))
-    is_correct = predicted == labels
-    rank = _rank_of_label(labels, probabilities)
+    _check_arrays(labels, probabilities, len(class_names))
+    check_positive_class(positive_class, class_names)
+    predicted, classes = probabilities.argmax(axis=1), list(range(len(class_names)))
+    is_correct, rank = predicted == labels, _rank_of_label(labels, probabilities)
     correct, n = int(is_correct.sum()), len(labels)
-
-    def report(average: str | None, labels_used: list[int] | None) -> tuple[Any, ...]:
-        return sklearn_metrics.precision_recall_fscore_support(
-            labels, predicted, labels=labels_used, average=average, zero_division=0
-        )
-
-    def mean(average: str) -> dict[str, float]:
-        return dict(zip(("precision", "recall", "f1"), map(float, report(average, None)[:3]), strict=True))
-
-    precision, recall, f1, support = report(None, classes)
-    is_predicted = np.bincount(predicted, minlength=len(classes)) > 0
-    ranking = {c: rank_one_against_rest(labels == c, probabilities[:, c]) for c in classes}
-    by_class = {
-        name: {
-            "precision": float(precision[c]) if is_predicted[c] else None,
-            "recall": float(recall[c]) if support[c] else None,
-            "f1": float(f1[c]) if is_predicted[c] or support[c] else None,
-            "images": int(support[c]),
-            **ranking[c],
-        }
-        for c, name in enumerate(class_names)
-    }
+    by_class = _measure_by_class(labels, predicted, probabilities, class_names)
+    rows = list(by_class.values())
     result: dict[str, Any] = {
         "images": n,
         "accuracy": correct / n,
         "accuracy_interval": list(wilson_interval(correct, n)),
     }
-    check_positive_class(positive_class, class_names)
     if len(class_names) == 2:
         positive_class = positive_class or class_names[1]
         positive = {key: by_class[positive_class][key] for key in ("precision", "recall", "f1")}
         result["positive"] = {"class": positive_class, **positive}
-    counted = count_confusions(labels, predicted)
+    images = np.bincount(labels.astype(int)).tolist()
     result["most_confused"] = [
-        {"true": class_names[a], "predicted": class_names[b], "images": n_of, "share": n_of / int(support[a])}
-        for a, b, n_of in counted[:MOST_PAIRS]
+        {"true": class_names[a], "predicted": class_names[b], "images": n_of, "share": n_of / images[a]}
+        for a, b, n_of in count_confusions(labels, predicted)[:MOST_PAIRS]
     ]
-    result["balanced_accuracy"] = float(recall[support > 0].mean())
-    result |= {average: mean(average) for average in ("macro", "weighted", "micro")}
+    result["balanced_accuracy"] = float(np.mean([row["recall"] for row in rows if row["images"]]))
+    for average in ("macro", "weighted", "micro"):
+        means = sklearn_metrics.precision_recall_fscore_support(labels, predicted, average=average, zero_division=0)
+        result[average] = dict(zip(("precision", "recall", "f1"), map(float, means[:3]), strict=True))
     result["by_class"] = by_class
     result["top_k_accuracy"] = {str(k): float((rank < k).mean()) for k in TOP if k < len(classes)}
     result["log_loss"] = float(sklearn_metrics.log_loss(labels, probabilities, labels=classes))
     result["brier"] = float(_squared_distances(labels, probabilities).mean())
     for name in ("roc_auc", "average_precision"):
-        known = [area for of in ranking.values() if (area := of[name]) is not None]
+        known = [area for row in rows if (area := row[name]) is not None]
         result[name] = float(np.mean(known)) if known else None
     ece = compute_calibration_error(probabilities.max(axis=1), is_correct)
     result["calibration"] = dict(zip(("ece", "ece_if_calibrated", "ece_if_calibrated_high"), ece, strict=True))
@@ -154,6 +113,54 @@ def compute_metrics(
         matrix if matrix is None else [(row / row.sum()).tolist() if row.sum() else None for row in matrix]
     )
     return result
+
+
+def _check_arrays(labels: np.ndarray, probabilities: np.ndarray, classes: int) -> None:
+    if not len(labels):
+        raise InputError("There are no images to evaluate on.")
+    if probabilities.shape != (len(labels), classes):
+        raise InputError(
+            "The probabilities have the shape {shape}, but {n} labels and {classes} classes need ({n}, {classes}).",
+            shape=probabilities.shape,
+            n=len(labels),
+            classes=classes,
+        )
+    if labels.ndim != 1 or labels.dtype.kind not in "iub" or labels.min() < 0 or labels.max() >= classes:
+        raise InputError(
+            "The labels must be whole numbers from 0 to {last}, one for each image; one is {wrong}.",
+            last=classes - 1,
+            wrong=_find_wrong_label(labels, classes),
+        )
+    broken = int((~np.isfinite(probabilities)).any(axis=1).sum())
+    if broken:
+        raise InputError(
+            "The model gives no finite probabilities for {broken} of {n} images: its training diverged. Lower learning_rate.",
+            broken=broken,
+            n=len(labels),
+        )
+    if probabilities.min(initial=0) < 0 or abs(probabilities.sum(axis=1) - 1).max(initial=0) > 1e-2:
+        raise InputError("The model's outputs are not probabilities: rows do not sum to 1. End the model with softmax.")
+
+
+def _measure_by_class(
+    labels: np.ndarray, predicted: np.ndarray, probabilities: np.ndarray, class_names: Sequence[str]
+) -> dict[str, dict[str, Any]]:
+    """What `by_class` of `compute_metrics` has."""
+    numbers = list(range(len(class_names)))
+    precision, recall, f1, support = sklearn_metrics.precision_recall_fscore_support(
+        labels, predicted, labels=numbers, average=None, zero_division=0
+    )
+    is_predicted = np.bincount(predicted, minlength=len(numbers)) > 0
+    return {
+        name: {
+            "precision": float(precision[c]) if is_predicted[c] else None,
+            "recall": float(recall[c]) if support[c] else None,
+            "f1": float(f1[c]) if is_predicted[c] or support[c] else None,
+            "images": int(support[c]),
+            **rank_one_against_rest(labels == c, probabilities[:, c]),
+        }
+        for c, name in enumerate(class_names)
+    }
 
 
 def rank_worst(by_class: dict[str, dict[str, Any]], most: int) -> list[str]:
