@@ -153,15 +153,18 @@ class Run:
         except FileNotFoundError:
             raise InputError(
                 "The run {run} is incomplete: {name} is missing. Restore it from a copy, or train again with --fresh.",
-                run=self.path, name=name,
-            ) from None  # fmt: skip
+                run=self.path,
+                name=name,
+            ) from None
         except UnreadableFile as error:
             if not error.is_damaged:
                 raise
             raise InputError(
                 "The run {run} is damaged: {name} is not used, because {reason}. Restore it from a copy, or train again with --fresh.",
-                run=self.path, name=name, reason=error.reason,
-            ) from error  # fmt: skip
+                run=self.path,
+                name=name,
+                reason=error.reason,
+            ) from error
 
     def read_table(self, name: str, *columns: str) -> list[dict[str, str]]:
         """Reads a CSV file of the run that must have these columns.

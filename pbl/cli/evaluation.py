@@ -189,10 +189,14 @@ def _show_masks(result: dict[str, Any]) -> None:
 def _list_mask(of: dict[str, Any]) -> tuple[str, ...]:
     dice = of["dice"]
     return (
-        of["name"], format_number(dice["value"]), _say_interval(dice["low"], dice["high"]), format_number(of["pooled_dice"]),
-        f"{of['found_regions']:,} / {of['regions']:,}", f"{of['false_regions']:,}",
+        of["name"],
+        format_number(dice["value"]),
+        _say_interval(dice["low"], dice["high"]),
+        format_number(of["pooled_dice"]),
+        f"{of['found_regions']:,} / {of['regions']:,}",
+        f"{of['false_regions']:,}",
         f"{of['false_images']:,} / {of['empty_images']:,}",
-    )  # fmt: skip
+    )
 
 
 def _show_boxes(result: dict[str, Any]) -> None:
@@ -245,15 +249,28 @@ def _show_contrast(result: dict[str, Any]) -> None:
             print(say("The features were learned with all labels, so they do not show how well a few labels work."))
         keys = [(of["name"], of["way"]) for of in levels[0]["arms"]]
         rows = [
-            (say(ARM_NAMES[key]), *(format_number(of["accuracy"]) for level in levels for of in level["arms"] if (of["name"], of["way"]) == key))
+            (
+                say(ARM_NAMES[key]),
+                *(
+                    format_number(of["accuracy"])
+                    for level in levels
+                    for of in level["arms"]
+                    if (of["name"], of["way"]) == key
+                ),
+            )
             for key in keys
-        ]  # fmt: skip
+        ]
         print_table([say("labels"), *(f"{level['labels']:,}" for level in levels)], rows)
         rows = [
-            (f"{level['labels']:,}", say(CONTROL_NAMES[of["name"], of["way"]]), f"{of['value']:+.4f}", _say_interval(of["low"], of["high"]))
+            (
+                f"{level['labels']:,}",
+                say(CONTROL_NAMES[of["name"], of["way"]]),
+                f"{of['value']:+.4f}",
+                _say_interval(of["low"], of["high"]),
+            )
             for level in levels
             for of in level["differences"]
-        ]  # fmt: skip
+        ]
         print_table(
             [say("labels"), say("the encoder's regression, compared with"), say("difference"), say("95% interval")],
             rows,
@@ -264,21 +281,34 @@ def _show_contrast(result: dict[str, Any]) -> None:
             told = "{same:,} pairs of the same identity and {different:,} of different ones, {classes:,} identities that were not trained on; intervals over identities."
         print(say(told, same=pairs["same"], different=pairs["different"], classes=pairs["classes"]))
         names = {
-            "eer": "equal error rate", "true_at_1": "accepted at 1% false acceptance", "true_at_01": "accepted at 0.1% false acceptance",
-        }  # fmt: skip
+            "eer": "equal error rate",
+            "true_at_1": "accepted at 1% false acceptance",
+            "true_at_01": "accepted at 0.1% false acceptance",
+        }
         rows = [
             (say(names[name]), format_number(value), _say_interval(*pairs["intervals"].get(name, (None, None))))
             for name, value in pairs["metrics"].items()
         ]
         for of in found["pair_controls"]:
             difference = _say_interval(of["low"], of["high"])
-            rows.append((say("equal error rate: {name}", name=Sentence(CONTROL_NAMES[of["name"], "pairs"])), format_number(of["eer"]), say("difference {interval}", interval=difference) if difference else ""))  # fmt: skip
+            rows.append(
+                (
+                    say("equal error rate: {name}", name=Sentence(CONTROL_NAMES[of["name"], "pairs"])),
+                    format_number(of["eer"]),
+                    say("difference {interval}", interval=difference) if difference else "",
+                )
+            )
         print_table([say("measure"), say("value"), say("95% interval")], rows)
         if not pairs["is_chosen_here"]:
             rows = [
-                (say(names[name]), f"{pairs['thresholds'][name]:.4f}", format_number(of["false"]), format_number(of["true"]))
+                (
+                    say(names[name]),
+                    f"{pairs['thresholds'][name]:.4f}",
+                    format_number(of["false"]),
+                    format_number(of["true"]),
+                )
                 for name, of in pairs["at_thresholds"].items()
-            ]  # fmt: skip
+            ]
             titles = ("threshold of validation", "cosine", "different pairs accepted", "same pairs accepted")
             print_table([say(title) for title in titles], rows)
     print(say("Spread of the embeddings: {spread:.3f} (1: all directions alike; 0: one point)", spread=found["spread"]))

@@ -70,10 +70,13 @@ def _show(made: Any, run: Any) -> None:
     rows = [
         (of_keras, size, write(about["keras_latency_ms"]), "", ""),
         (
-            made.file.name, f"{about['bytes'] / 2**20:.2f}", write(about["latency_ms"]),
-            f"{about['largest_difference']:.2g}", changed,
+            made.file.name,
+            f"{about['bytes'] / 2**20:.2f}",
+            write(about["latency_ms"]),
+            f"{about['largest_difference']:.2g}",
+            changed,
         ),
-    ]  # fmt: skip
+    ]
     print_table(head if with_classes else head[:-1], rows if with_classes else [row[:-1] for row in rows])
     told = "Compared on {images} inputs: each number with the output of predict; latency is a median, with quartiles, on {cores} cores."
     print(say(told, images=about["compared"], cores=about["cores"]))

@@ -19,7 +19,14 @@ _DASHES = "‐‑‒–—―−－"  # characters that an editor or an input me
 _QUOTES = "“”„‟＂"  # characters that an editor writes for a quotation mark; shells do not accept them
 _RAW = {"positive_class", "groups", "experiment"}  # settings whose letters are compared with names: not changed
 # Other programs' names for our commands.
-_ELSEWHERE = {"test": "evaluate", "eval": "evaluate", "validate": "evaluate", "fit": "train", "run": "train", "infer": "predict"}  # fmt: skip
+_ELSEWHERE = {
+    "test": "evaluate",
+    "eval": "evaluate",
+    "validate": "evaluate",
+    "fit": "train",
+    "run": "train",
+    "infer": "predict",
+}
 _YES, _NO = ("", "true", "yes", "on", "1"), ("false", "no", "off", "0")  # values of a switch: dry_run=no
 
 # For each command its own options, such as "--fresh", and the values that an option takes: None for a switch, () for any.

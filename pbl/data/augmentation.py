@@ -178,12 +178,17 @@ def _turn_and_zoom(x: tf.Tensor, angles: tf.Tensor, scales: tf.Tensor, interpola
     zero = tf.zeros_like(angles)
     transforms = tf.stack(
         [
-            cosine, -sine, center_x - cosine * center_x + sine * center_y,
-            sine, cosine, center_y - sine * center_x - cosine * center_y,
-            zero, zero,
+            cosine,
+            -sine,
+            center_x - cosine * center_x + sine * center_y,
+            sine,
+            cosine,
+            center_y - sine * center_x - cosine * center_y,
+            zero,
+            zero,
         ],
         axis=1,
-    )  # fmt: skip
+    )
     return tf.raw_ops.ImageProjectiveTransformV3(
         images=x,
         transforms=transforms,

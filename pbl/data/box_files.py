@@ -165,8 +165,10 @@ def _open_folder(root: Path, folder: str | Path) -> Source:
     if not any(count for count, _ in counts):
         raise InputError(
             "{folder}: none of {n} images has a box. Valid: {valid}, with boxes around the objects to find.",
-            folder=folder, n=len(counts), valid=VALID,
-        )  # fmt: skip
+            folder=folder,
+            n=len(counts),
+            valid=VALID,
+        )
     parts = {split: partial(BoxedFiles, held.root, of, labelled.class_names) for split, of in files.items()}
     return Source(
         labelled.class_names,
@@ -264,9 +266,11 @@ def _read_folder(held: _Folder, folder: str | Path) -> _Labelled:
         others = [*held.jsons, *held.texts, *held.yamls, *held.names]
         raise InputError(
             "{folder} contains {n} {n:image|images}, but no boxes{others}. Valid: {valid}.",
-            folder=folder, n=len(held.images), valid=VALID,
+            folder=folder,
+            n=len(held.images),
+            valid=VALID,
             others=Sentence(": {names} are not annotations", names=", ".join(others[:5])) if others else "",
-        )  # fmt: skip
+        )
     if kinds == ["COCO"]:
         return _read_coco(held, jsons, folder)
     return _read_single(held, kinds[0], found[kinds[0]], folder)
@@ -295,8 +299,9 @@ def _read_coco(held: _Folder, jsons: Sequence[str], folder: str | Path) -> _Labe
     if not cocos:
         raise InputError(
             "{folder}: {name} has annotations without boxes (bbox). Give the file of boxes, such as instances_train.json.",
-            folder=folder, name=jsons[0],
-        )  # fmt: skip
+            folder=folder,
+            name=jsons[0],
+        )
     instances = {name: coco for name, coco in cocos.items() if "instances" in name.rpartition("/")[2].casefold()}
     if instances:  # files with key points of the same images may be next to them
         cocos = instances | {name: coco for name, coco in cocos.items() if not coco.is_labelled}
@@ -307,22 +312,28 @@ def _read_coco(held: _Folder, jsons: Sequence[str], folder: str | Path) -> _Labe
         if split is None and len(cocos) > 1:
             raise InputError(
                 "{folder} contains {found}: which split is {name}? Rename them to train.json, val.json and test.json, or keep one.",
-                folder=folder, found=", ".join(list(cocos)[:5]), name=name,
-            )  # fmt: skip
+                folder=folder,
+                found=", ".join(list(cocos)[:5]),
+                name=name,
+            )
         split = split or "train"
         if split in by_split:
             raise InputError(
                 "{folder} contains {found}: which is {split}? Keep one.",
-                folder=folder, found=" and ".join(sorted([by_split[split], name])), split=split,
-            )  # fmt: skip
+                folder=folder,
+                found=" and ".join(sorted([by_split[split], name])),
+                split=split,
+            )
         by_split[split] = name
     set_aside = [name for split, name in by_split.items() if not cocos[name].is_labelled and split != "train"]
     by_split = {split: name for split, name in by_split.items() if name not in set_aside}
     if "train" not in by_split:
         raise InputError(
             "{folder} contains boxes for {splits} but none for train: {found}. Rename the file of the training images to train.json.",
-            folder=folder, splits=", ".join(by_split), found=", ".join(by_split.values()),
-        )  # fmt: skip
+            folder=folder,
+            splits=", ".join(by_split),
+            found=", ".join(by_split.values()),
+        )
     class_names = list(dict.fromkeys(label for name in by_split.values() for label in cocos[name].class_names))
     splits = {split: _find_coco_images(held, name, cocos[name], split) for split, name in by_split.items()}
     split_of: dict[str, str] = {}
@@ -331,8 +342,11 @@ def _read_coco(held: _Folder, jsons: Sequence[str], folder: str | Path) -> _Labe
             if image in split_of:
                 raise InputError(
                     "{folder}: {image} is in {one} and in {other}. Remove it from one of the two.",
-                    folder=folder, image=image, one=by_split[split_of[image]], other=by_split[split],
-                )  # fmt: skip
+                    folder=folder,
+                    image=image,
+                    one=by_split[split_of[image]],
+                    other=by_split[split],
+                )
             split_of[image] = split
     findings = tell_set_aside(set_aside)
     rest = [image for image in held.images if image not in split_of]
@@ -371,20 +385,26 @@ def _find_coco_images(held: _Folder, name: str, coco: Coco, split: str) -> list[
         if len(candidates) > 1 and rank(candidates[0]) == rank(candidates[1]):
             raise InputError(
                 "{name}: '{file}' may be {one} or {other}. Give its folder in file_name.",
-                name=name, file=file, one=candidates[0], other=candidates[1],
-            )  # fmt: skip
+                name=name,
+                file=file,
+                one=candidates[0],
+                other=candidates[1],
+            )
         if candidates[0] in listed:
             raise InputError(
                 "{name} has the image {image} twice (id or file_name). Keep one.",
-                name=name, image=f"{listed[candidates[0]]}, {file}",
-            )  # fmt: skip
+                name=name,
+                image=f"{listed[candidates[0]]}, {file}",
+            )
         listed[candidates[0]] = file
         found.append((candidates[0], name, of))
     if missing:
         raise InputError(
             "{name} lists {n} {n:image that is|images that are} not there, such as {file}. Put {n:it|them} next to the file, or remove {n:it|them} from it.",
-            name=name, n=len(missing), file=missing[0],
-        )  # fmt: skip
+            name=name,
+            n=len(missing),
+            file=missing[0],
+        )
     return found
 
 
@@ -397,16 +417,20 @@ def _read_single(held: _Folder, kind: str, files: Sequence[str], folder: str | P
         if _key(image) in image_of:
             raise InputError(
                 "{folder}: {one} and {other} have the same annotation file. Keep one of them, or give each its own name.",
-                folder=folder, one=image_of[_key(image)], other=image,
-            )  # fmt: skip
+                folder=folder,
+                one=image_of[_key(image)],
+                other=image,
+            )
         image_of[_key(image)] = image
     file_of: dict[str, str] = {}
     for file in files:
         if _key(file) in file_of:
             raise InputError(
                 "{folder}: {one} and {other} belong to the same image. Keep one.",
-                folder=folder, one=file_of[_key(file)], other=file,
-            )  # fmt: skip
+                folder=folder,
+                one=file_of[_key(file)],
+                other=file,
+            )
         file_of[_key(file)] = file
     unused = sorted(file for key, file in file_of.items() if key not in image_of)
     used = sorted(file for key, file in file_of.items() if key in image_of)
@@ -414,8 +438,10 @@ def _read_single(held: _Folder, kind: str, files: Sequence[str], folder: str | P
         raise InputError(
             "{folder}: no annotation belongs to an image: {file} has no image with the name {stem}, and the other annotations have none either. An "
             "annotation has the name of its image, with another ending.",
-            folder=folder, file=unused[0], stem=PurePosixPath(unused[0]).stem,
-        )  # fmt: skip
+            folder=folder,
+            file=unused[0],
+            stem=PurePosixPath(unused[0]).stem,
+        )
     read = read_annotations(held.root, used, _PARSE[kind])
     splits, findings = _share_out(held, image_of, folder)
     labelled: dict[str, list[tuple[str, str, Annotation]]] = {}
@@ -431,23 +457,27 @@ def _read_single(held: _Folder, kind: str, files: Sequence[str], folder: str | P
     if "train" not in labelled:
         raise InputError(
             "{folder}: no image of train has an annotation. Valid: {valid}, one file with the name of each image.",
-            folder=folder, valid=VALID,
-        )  # fmt: skip
+            folder=folder,
+            valid=VALID,
+        )
     findings += tell_set_aside(set_aside)
     if bare:
         findings += one_finding(
             "images_without_annotation",
             "act" if kind == "Pascal VOC" else "note",
             "{n} {n:image has|images have} no annotation file, such as {examples}: {n:it counts as an image|they count as images} without objects. {n:Does it|Do they} show an object? Then annotate {n:it|them}, or leave {n:it|them} out.",
-            bare, n=len(bare),
-        )  # fmt: skip
+            bare,
+            n=len(bare),
+        )
     if unused:
         findings += one_finding(
             "annotations_without_image",
             "act",
             "{n} annotation {n:file has|files have} no image, such as {name}: nothing is learned from {n:it|them}. Are images missing, or do they have other names?",
-            unused, n=len(unused), name=unused[0],
-        )  # fmt: skip
+            unused,
+            n=len(unused),
+            name=unused[0],
+        )
     label = _label_yolo if kind == "YOLO" else _label_voc
     return label(held, _Labelled(labelled, [], findings), folder)
 
@@ -461,13 +491,20 @@ def _label_yolo(held: _Folder, labelled: _Labelled, folder: str | Path) -> _Labe
         raise InputError(
             "{folder} does not name its classes, and {file} has the class number {number}. Write classes.txt into the folder, one class a line, "
             "the first line for number 0; or data.yaml with names: [cat, dog].",
-            folder=folder, file=file, number=largest,
-        )  # fmt: skip
+            folder=folder,
+            file=file,
+            number=largest,
+        )
     if largest >= len(names):
         raise InputError(
             "{file} has the class {number}, but {source} names {n}, from 0 to {last}: {names}. Name it there, or correct the number.",
-            file=file, number=largest, source=source, n=len(names), last=len(names) - 1, names=", ".join(names[:20]),
-        )  # fmt: skip
+            file=file,
+            number=largest,
+            source=source,
+            n=len(names),
+            last=len(names) - 1,
+            names=", ".join(names[:20]),
+        )
     return labelled._replace(class_names=names, is_share=True)
 
 
@@ -506,8 +543,11 @@ def _name_voc_classes(held: _Folder, splits: Mapping[str, list], folder: str | P
     if unknown:
         raise InputError(
             "{file} has the class '{label}', but {source} does not name it: {names}. Name it there, or correct it.",
-            file=first[unknown[0]], label=unknown[0], source=source, names=", ".join(names[:20]),
-        )  # fmt: skip
+            file=first[unknown[0]],
+            label=unknown[0],
+            source=source,
+            names=", ".join(names[:20]),
+        )
     return names
 
 
@@ -526,8 +566,10 @@ def _find_names(held: _Folder, folder: str | Path) -> tuple[list[str] | None, st
             if differing != names:
                 raise InputError(
                     "{folder}: {one} and {other} name the classes differently. Keep the right one.",
-                    folder=folder, one=one, other=other,
-                )  # fmt: skip
+                    folder=folder,
+                    one=one,
+                    other=other,
+                )
         return names, one
     return None, ""
 
@@ -546,8 +588,9 @@ def _share_out(
     if "train" not in splits:
         raise InputError(
             "{folder} contains images for {splits} but none for train. Valid: only images and boxes, or train/ with val/ and test/ if there are any.",
-            folder=folder, splits=", ".join(splits),
-        )  # fmt: skip
+            folder=folder,
+            splits=", ".join(splits),
+        )
     others = [image for image in held.images if not by_folder.get(image)]
     if not others:
         return splits, []
@@ -555,8 +598,9 @@ def _share_out(
         "images_beside_splits",
         "act",
         "{n} {n:image is|images are} in no split, such as {examples}, but others are: nothing is learned from {n:it|them}. Put {n:it|them} into a split, or remove {n:it|them}.",
-        others, n=len(others),
-    )  # fmt: skip
+        others,
+        n=len(others),
+    )
 
 
 def _read_lists(held: _Folder, image_of: Mapping[str, str], folder: str | Path) -> dict[str, str]:
@@ -584,14 +628,18 @@ def _read_lists(held: _Folder, image_of: Mapping[str, str], folder: str | Path) 
             if not found:
                 raise InputError(
                     "{name} lists the image {entry}, which is not there. Put it there, or remove it from the list.",
-                    name=name, entry=line if suffix in LISTED else line.split()[0],
-                )  # fmt: skip
+                    name=name,
+                    entry=line if suffix in LISTED else line.split()[0],
+                )
             before = split_of.setdefault(found[0], "train" if split == "trainval" else split)
             if before != split and split != "trainval":
                 raise InputError(
                     "{folder}: {image} is in {one} and in {other}. Remove it from one of the two.",
-                    folder=folder, image=found[0], one=lists[before], other=name,
-                )  # fmt: skip
+                    folder=folder,
+                    image=found[0],
+                    one=lists[before],
+                    other=name,
+                )
     return split_of
 
 

@@ -94,7 +94,8 @@ def _read_files(root: Path, names: Sequence[str], parse: Callable[[bytes, str], 
     if problems:
         raise InputError(
             "{n} annotation {n:file|files} cannot be used: {reasons}{more}",
-            n=len(problems), reasons=join_sentences(problems[:3]),
+            n=len(problems),
+            reasons=join_sentences(problems[:3]),
             more=Sentence(" And {n} more.", n=len(problems) - 3) if len(problems) > 3 else "",
-        )  # fmt: skip
+        )
     return found

@@ -54,10 +54,14 @@ def write_coco(
             size = [right - left, bottom - top]
             annotations.append(
                 {
-                    "id": len(annotations) + 1, "image_id": len(images), "category_id": int(label) + 1,
-                    "bbox": [left, top, *size], "area": size[0] * size[1], "iscrowd": 0,
+                    "id": len(annotations) + 1,
+                    "image_id": len(images),
+                    "category_id": int(label) + 1,
+                    "bbox": [left, top, *size],
+                    "area": size[0] * size[1],
+                    "iscrowd": 0,
                 }
-            )  # fmt: skip
+            )
     categories = [{"id": number, "name": name} for number, name in enumerate(class_names, 1)]
     file = Path(file)
     file.parent.mkdir(parents=True, exist_ok=True)
@@ -126,11 +130,14 @@ def write_yolo(
             + " ".join(
                 f"{share:.{DIGITS}f}"
                 for share in (
-                    (left + right) / 2 / width, (top + bottom) / 2 / height, (right - left) / width, (bottom - top) / height,
+                    (left + right) / 2 / width,
+                    (top + bottom) / 2 / height,
+                    (right - left) / width,
+                    (bottom - top) / height,
                 )
             )
             for left, top, right, bottom, label in rows.tolist()
-        ]  # fmt: skip
+        ]
         text = "".join(f"{line}\n" for line in lines)
         written.append(_write(Path(folder) / PurePosixPath(name).with_suffix(".txt"), text.encode()))
     return [*written, _write(Path(folder) / "classes.txt", "".join(f"{name}\n" for name in class_names).encode())]
@@ -143,8 +150,10 @@ def _check(
     if not len(names) == len(shapes) == len(boxes):
         raise InputError(
             "{names} names, {shapes} shapes and boxes of {boxes} images: give one of each for every image.",
-            names=len(names), shapes=len(shapes), boxes=len(boxes),
-        )  # fmt: skip
+            names=len(names),
+            shapes=len(shapes),
+            boxes=len(boxes),
+        )
     checked = [check_boxes(rows, name, len(class_names)) for name, rows in zip(names, boxes, strict=True)]
     return (
         (name, (int(shape[0]), int(shape[1])), rows) for name, shape, rows in zip(names, shapes, checked, strict=True)

@@ -65,11 +65,16 @@ class Boxes:
         if self.size is not None and tuple(self.size) != tuple(shape):
             raise InputError(
                 "The boxes of {image} are for {stated} pixels ({name}), and the image has {found} (height x width){turned}.",
-                image=image, name=self.name, stated="x".join(map(str, self.size)), found="x".join(map(str, shape)),
-                turned=Sentence(": the image is rotated by its EXIF, so rotate the boxes, or save the image upright and draw the boxes again")
+                image=image,
+                name=self.name,
+                stated="x".join(map(str, self.size)),
+                found="x".join(map(str, shape)),
+                turned=Sentence(
+                    ": the image is rotated by its EXIF, so rotate the boxes, or save the image upright and draw the boxes again"
+                )
                 if tuple(self.size) == tuple(shape)[::-1]
                 else Sentence(": draw them on this image, or give the image that they were drawn on"),
-            )  # fmt: skip
+            )
         faults = np.zeros(len(FAULTS), np.int32)
         rows = self.rows.copy()
         height, width = shape
@@ -210,8 +215,10 @@ def find_most(counts: Sequence[int], names: Sequence[str]) -> int:
     if most > MOST_BOXES:
         raise InputError(
             "{name} has {n} boxes; at most {most} boxes of an image are learned. Cut such images into pieces, or leave them out.",
-            name=names[list(counts).index(most)], n=most, most=MOST_BOXES,
-        )  # fmt: skip
+            name=names[list(counts).index(most)],
+            n=most,
+            most=MOST_BOXES,
+        )
     return max(most, 1)
 
 
@@ -235,8 +242,10 @@ def check_boxes(rows: Any, name: str, num_classes: int | None) -> np.ndarray:
     if found.ndim != 2 or found.shape[1] != 5 or found.dtype.kind not in "iuf":
         raise InputError(
             "The boxes of {name} are {dtype} of shape {shape}. Valid: numbers [k, 5], one row for each box: left, top, right, bottom, class.",
-            name=name, dtype=found.dtype, shape=found.shape,
-        )  # fmt: skip
+            name=name,
+            dtype=found.dtype,
+            shape=found.shape,
+        )
     found = found.astype(np.float64)
     found = found[found[:, 4] != -1]
     check_corners(found, lambda at: f"{name}, {at}")
@@ -248,8 +257,10 @@ def check_boxes(rows: Any, name: str, num_classes: int | None) -> np.ndarray:
         raise InputError(
             "The box {name} has the class {label}. Valid: a whole number from 0 to {last}, and -1 in rows without a box. There is no background "
             "class.",
-            name=f"{name}, {at}", label=f"{label[at]:g}", last=Sentence("the number of classes minus 1") if num_classes is None else last,
-        )  # fmt: skip
+            name=f"{name}, {at}",
+            label=f"{label[at]:g}",
+            last=Sentence("the number of classes minus 1") if num_classes is None else last,
+        )
     return found
 
 
@@ -265,16 +276,18 @@ def check_corners(boxes: np.ndarray, name_of: Callable[[int], str]) -> None:
         at = int(wrong.argmax())
         raise InputError(
             "The box {name} has a number that is not finite ({corners}). Draw it again, or remove it.",
-            name=name_of(at), corners=", ".join(f"{corner:g}" for corner in boxes[at, :4]),
-        )  # fmt: skip
+            name=name_of(at),
+            corners=", ".join(f"{corner:g}" for corner in boxes[at, :4]),
+        )
     wrong = (boxes[:, 2] < boxes[:, 0]) | (boxes[:, 3] < boxes[:, 1])
     if wrong.any():
         at = int(wrong.argmax())
         raise InputError(
             "The box {name} ends before it begins ({corners}): left, top, right, bottom, with left < right and top < bottom. Are they left,"
             " top, width, height? Right is left + width.",
-            name=name_of(at), corners=", ".join(f"{corner:g}" for corner in boxes[at, :4]),
-        )  # fmt: skip
+            name=name_of(at),
+            corners=", ".join(f"{corner:g}" for corner in boxes[at, :4]),
+        )
 
 
 def tell_left_out(left_out: Sequence[int], names: Sequence[str]) -> list[Finding]:
@@ -294,8 +307,9 @@ def tell_left_out(left_out: Sequence[int], names: Sequence[str]) -> list[Finding
         "note",
         "Boxes that are left out, because they are of crowds (COCO iscrowd) or marked as difficult (Pascal VOC): {boxes} in {images} {images:image|images}, such as {examples}; what a network finds there counts as wrong.",
         [name for _, name in found],
-        boxes=sum(count for count, _ in found), images=len(found),
-    )  # fmt: skip
+        boxes=sum(count for count, _ in found),
+        images=len(found),
+    )
 
 
 def tell_set_aside(names: Sequence[str]) -> list[Finding]:
@@ -347,8 +361,10 @@ def from_boxed_arrays(
         if len(of_split) != len(boxes_of):
             raise InputError(
                 "{name}: {images} images but boxes of {boxes}. Each image needs its rows; an image without boxes needs [0, 0, 0, 0, -1].",
-                name=split, images=len(of_split), boxes=len(boxes_of),
-            )  # fmt: skip
+                name=split,
+                images=len(of_split),
+                boxes=len(boxes_of),
+            )
         classes = None if class_names is None else len(class_names)
         checked[split] = [check_boxes(rows, f"{split}/{number}", classes) for number, rows in enumerate(boxes_of)]
     if class_names is None:

@@ -94,8 +94,9 @@ def tensorflow_dataset(
     except ModuleNotFoundError as error:  # a set that is in another package, such as huggingface:mnist
         raise InputError(
             "Data set '{name}' needs the package {package}, which is not installed: pip install {package}.",
-            name=name, package=error.name,
-        ) from None  # fmt: skip
+            name=name,
+            package=error.name,
+        ) from None
     except tfds.core.registered.DatasetNotFoundError:
         valid = [*DATASETS, *tfds.list_builders(with_community_datasets=False)]
         nearest = name_nearest(name, valid).fields.get("nearest")
@@ -117,8 +118,10 @@ def tensorflow_dataset(
     except OSError as error:  # its description is damaged, or belongs to another user
         raise InputError(
             "Data set '{name}' in {data_dir} cannot be read: {reason}. Restore it from a copy, or let its owner allow others to read its files.",
-            name=name, data_dir=data_dir, reason=error.strerror or "dataset_info.json",
-        ) from None  # fmt: skip
+            name=name,
+            data_dir=data_dir,
+            reason=error.strerror or "dataset_info.json",
+        ) from None
     find_keys = _find_image_and_mask if has_masks else _find_image_and_objects if has_boxes else _find_image_and_label
     image_key, target_key = find_keys(builder, name)
     if not builder.info.splits:
@@ -517,5 +520,6 @@ def _check_readable(folder: Path) -> None:
         raise InputError(
             "The folder {folder} of TensorFlow Datasets cannot be read: {reason}. Let its owner allow others to read it, or give another one "
             "(data_dir=..., or the variable TFDS_DATA_DIR).",
-            folder=folder, reason=error.strerror,
-        ) from None  # fmt: skip
+            folder=folder,
+            reason=error.strerror,
+        ) from None

@@ -435,12 +435,16 @@ def _open_classes(
             if beside:
                 raise InputError(
                     "{folder} contains {n} {n:image|images} with boxes next to {n:it|them}, such as {name}, but no class folders. Train with task=detection.",
-                    folder=folders["train"], n=len(loose), name=beside[0],
-                )  # fmt: skip
+                    folder=folders["train"],
+                    n=len(loose),
+                    name=beside[0],
+                )
             raise InputError(
                 "{folder} contains {n} {n:image|images}, such as {name}, but no class folders. Put the images of each class into a folder named after it.",
-                folder=folders["train"], n=len(loose), name=min(loose),
-            )  # fmt: skip
+                folder=folders["train"],
+                n=len(loose),
+                name=min(loose),
+            )
         raise InputError(
             "{folder} contains {n} class {n:folder|folders}{which}. A data set is a folder with at least two folders, one for each class. Each is "
             "named after its class and contains its images.",
@@ -518,9 +522,12 @@ def _refuse_masks_and_boxes(classes: Mapping[str, Path], folder: Path) -> None:
         raise InputError(
             "{folder} contains {images}/ and {masks}/, which are not classes, but images with {what}. Train with task={task}, or rename the "
             "folders if they really are two classes.",
-            folder=folder, images=of_images[0].name, masks=of_masks[0].name,
-            what=Sentence("masks") if has_masks else Sentence("boxes"), task="segmentation" if has_masks else "detection",
-        )  # fmt: skip
+            folder=folder,
+            images=of_images[0].name,
+            masks=of_masks[0].name,
+            what=Sentence("masks") if has_masks else Sentence("boxes"),
+            task="segmentation" if has_masks else "detection",
+        )
 
 
 def _refuse_empty_class(folder: Path) -> None:

@@ -49,7 +49,9 @@ _BEGINNINGS = re.compile(
     re.DOTALL,
 )
 _IS_HEIF = re.compile(rb".{4}ftyp(?:hei[cxms]|hev[cxms]|mif1|msf1)", re.DOTALL)
-_TURNS = dict(enumerate("FLIP_LEFT_RIGHT ROTATE_180 FLIP_TOP_BOTTOM TRANSPOSE ROTATE_270 TRANSVERSE ROTATE_90".split(), 2))  # fmt: skip
+_TURNS = dict(
+    enumerate("FLIP_LEFT_RIGHT ROTATE_180 FLIP_TOP_BOTTOM TRANSPOSE ROTATE_270 TRANSVERSE ROTATE_90".split(), 2)
+)
 _ORIENTATION = 0x0112  # the tag of EXIF
 MOST_PIXELS = 100_000_000  # of one image; telephone cameras have about 50 million. Decoding takes 4 or 8 bytes a pixel
 DECODING_BYTES = 8  # per pixel, at most: the decoded copy, and one that is turned or in another colour mode

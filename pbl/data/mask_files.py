@@ -89,8 +89,11 @@ class Mask:
             if values.shape[:2] != tuple(shape):
                 raise InputError(
                     "The mask {mask} has {found} pixels, but its image {image} has {shape}.",
-                    mask=name, found="x".join(map(str, values.shape[:2])), image=image, shape="x".join(map(str, shape)),
-                )  # fmt: skip
+                    mask=name,
+                    found="x".join(map(str, values.shape[:2])),
+                    image=image,
+                    shape="x".join(map(str, shape)),
+                )
             classes = self.coding.to_classes(to_numbers(values, self.coding.is_colour), name)
             united = np.where(classes > 0, classes, united)
         return united
@@ -239,8 +242,10 @@ def _find_splits(root: Path, folder: str | Path) -> tuple[dict[str, tuple[Path, 
             if role[0] in splits:
                 raise InputError(
                     "{folder} contains {found}: which are the {role}? Keep one.",
-                    folder=folder, found=f"{named[role[0]]} and {name}", role=role[0],
-                )  # fmt: skip
+                    folder=folder,
+                    found=f"{named[role[0]]} and {name}",
+                    role=role[0],
+                )
             splits[role[0]], named[role[0]] = inner, name
     else:
         images, masks = pair
@@ -303,8 +308,11 @@ def _refuse_missing(files: Mapping[str, list], folder: str | Path) -> None:
         raise InputError(
             "{folder}: {n} {n:image has|images have} no mask, such as {name}. A mask has the same stem, {stem}.png or {stem}_mask.png, in the "
             "folder of masks; for an image without objects it is black.",
-            folder=folder, n=len(missing), name=missing[0], stem=PurePosixPath(missing[0]).stem,
-        )  # fmt: skip
+            folder=folder,
+            n=len(missing),
+            name=missing[0],
+            stem=PurePosixPath(missing[0]).stem,
+        )
 
 
 def _refuse_shared(files: Mapping[str, list], folder: str | Path) -> None:
@@ -314,8 +322,11 @@ def _refuse_shared(files: Mapping[str, list], folder: str | Path) -> None:
             if mask in image_of:
                 raise InputError(
                     "{folder}: {one} and {other} have one mask, {mask}. Keep one of them, or give each its own mask.",
-                    folder=folder, one=image_of[mask], other=name, mask=mask,
-                )  # fmt: skip
+                    folder=folder,
+                    one=image_of[mask],
+                    other=name,
+                    mask=mask,
+                )
             image_of[mask] = name
 
 
@@ -334,16 +345,22 @@ def _tell_unused(
     found = []
     if unused:
         found += one_finding(
-            "masks_without_image", "act",
+            "masks_without_image",
+            "act",
             "{n} {n:mask has|masks have} no image, such as {name}: nothing is learned from {n:it|them}. Are images missing, or do they have other names?",
-            unused, n=len(unused), name=unused[0],
-        )  # fmt: skip
+            unused,
+            n=len(unused),
+            name=unused[0],
+        )
     if several:
         found += one_finding(
-            "several_masks", "note",
+            "several_masks",
+            "note",
             "{n} {n:image has|images have} several masks, such as {name}: they are combined, and each pixel gets the class of the last mask that marks it.",
-            several, n=len(several), name=several[0],
-        )  # fmt: skip
+            several,
+            n=len(several),
+            name=several[0],
+        )
     return found
 
 
@@ -384,8 +401,10 @@ def from_masked_arrays(
         if len(of_split) != len(masks_of):
             raise InputError(
                 "{name}: {images} images but {masks} masks. Each image needs one mask.",
-                name=name, images=len(of_split), masks=len(masks_of),
-            )  # fmt: skip
+                name=name,
+                images=len(of_split),
+                masks=len(masks_of),
+            )
         for number, mask in enumerate(masks_of):
             mask = _as_values(mask, f"{name}/{number}")
             for value, count in enumerate(np.bincount(mask.ravel(), minlength=1).tolist()):
@@ -424,11 +443,16 @@ def _as_values(mask: Any, name: str) -> np.ndarray:
         raise InputError(
             "The mask {name} is {dtype} of shape {shape}. Valid: whole numbers [height, width], 0 for the background; convert others with "
             "masks.astype('uint8').",
-            name=name, dtype=mask.dtype, shape=mask.shape,
-        )  # fmt: skip
+            name=name,
+            dtype=mask.dtype,
+            shape=mask.shape,
+        )
     if not (mask.min() >= 0 and mask.max() <= MOST_VALUE):
         raise InputError(
             "The mask {name} has values from {low} to {high}. Valid: one value for each class, from 0, the background, to {most}.",
-            name=name, low=int(mask.min()), high=int(mask.max()), most=MOST_VALUE,
-        )  # fmt: skip
+            name=name,
+            low=int(mask.min()),
+            high=int(mask.max()),
+            most=MOST_VALUE,
+        )
     return mask.astype(np.uint8 if mask.dtype.kind == "b" else np.min_scalar_type(int(mask.max())), copy=False)

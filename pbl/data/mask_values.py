@@ -53,9 +53,11 @@ class Coding(NamedTuple):
         if wrong.any():
             raise InputError(
                 "The mask {name} has the value {value} in {pixels} {pixels:pixel|pixels}, which is not a class. Valid values: {values}.",
-                name=name, value=self._say(int(values[wrong][0])), pixels=int(wrong.sum()),
+                name=name,
+                value=self._say(int(values[wrong][0])),
+                pixels=int(wrong.sum()),
                 values=", ".join(map(self._say, self.values)),
-            )  # fmt: skip
+            )
         return order[at].astype(np.uint8)
 
     def _say(self, value: int) -> str:
@@ -91,8 +93,9 @@ def decode_values(content: bytes, name: str) -> np.ndarray:
     except UnidentifiedImageError:
         raise InputError(
             "The mask {name} cannot be decoded: {error}. Save it again, as PNG.",
-            name=name, error=Sentence("it is not an image that can be read") if content else Sentence("it is empty (0 bytes)"),
-        ) from None  # fmt: skip
+            name=name,
+            error=Sentence("it is not an image that can be read") if content else Sentence("it is empty (0 bytes)"),
+        ) from None
     except Exception as error:  # Pillow raises nearly any exception for damaged files
         raise InputError(
             "The mask {name} cannot be decoded: {error}. Save it again, as PNG.",
@@ -159,9 +162,11 @@ def find_values(masks: Iterable[tuple[str, Callable[[], bytes]]], place: str, li
                     into[value] = (before + pixels, example)
     if problems:
         raise InputError(
-            "{n} {n:mask|masks} cannot be read: {reasons}{more}", n=len(problems), reasons=join_sentences(problems[:10]),
+            "{n} {n:mask|masks} cannot be read: {reasons}{more}",
+            n=len(problems),
+            reasons=join_sentences(problems[:10]),
             more=Sentence(" And {n} more.", n=len(problems) - 10) if len(problems) > 10 else "",
-        )  # fmt: skip
+        )
     found = Values(grey, colours, count, jpeg)
     if time.perf_counter() - begin > KEPT_FROM and len(grey) + len(colours) <= 2 * MOST_CLASSES:
         # Without the cache the masks are read again. Why a cache cannot be written is reported when images are kept in it.
@@ -236,8 +241,9 @@ def read_names(file: Path) -> Named:
     if None in values and set(values) != {None}:
         raise InputError(
             "{file}: the line '{line}' has no value, but others have one. Begin each line with its value, or no line.",
-            file=file, line=named[values.index(None)][1],
-        )  # fmt: skip
+            file=file,
+            line=named[values.index(None)][1],
+        )
     twice = [name for at, (value, name) in enumerate(named) if value is not None and value in values[:at]]
     if twice:
         raise InputError(
@@ -281,8 +287,10 @@ def choose_coding(found: Values, given: Named, file: Path | str) -> tuple[Coding
         raise InputError(
             "The masks have {n} different values, such as {values} in {name}: a mask has one value per class. JPEG, or resizing with smoothing, "
             "mixes the values of classes: save masks as PNG, and resize them with nearest neighbour.",
-            n=len(values), values=say(values[1:4]), name=pixels[values[1]][1],
-        )  # fmt: skip
+            n=len(values),
+            values=say(values[1:4]),
+            name=pixels[values[1]][1],
+        )
     findings: list[Finding] = []
     background = 0
     if not given and len(values) > 1 and 0 not in pixels:
@@ -291,8 +299,9 @@ def choose_coding(found: Values, given: Named, file: Path | str) -> tuple[Coding
             "background_chosen",
             "act",
             "No mask has the value 0, which is the background. The most common value, {value}, is used as the background: {share:.0%} of the pixels. If the background has another value, name the classes in classes.txt, the background first, each line with its value.",
-            value=say_value(background, is_colour), share=pixels[background][0] / sum(count for count, _ in pixels.values()),
-        )  # fmt: skip
+            value=say_value(background, is_colour),
+            share=pixels[background][0] / sum(count for count, _ in pixels.values()),
+        )
     if not given or any(value is None for value, _ in given):
         if len(values) == len(given):
             order = values
@@ -310,8 +319,9 @@ def choose_coding(found: Values, given: Named, file: Path | str) -> tuple[Coding
     if len(values) < 2:
         raise InputError(
             "The masks have no value except {value}: nothing is marked in any of {n} masks. The background is 0, and each class has another value.",
-            value=say(values), n=found.masks,
-        )  # fmt: skip
+            value=say(values),
+            n=found.masks,
+        )
     return coding, findings
 
 
@@ -338,13 +348,19 @@ def _name(values: list[int], is_colour: bool, names: list[str], file: Path | str
     if len(names) < len(values):
         raise InputError(
             "{file} names {named} class(es), but the masks have {n} values: {values}. Name each, the background first.",
-            file=file, named=len(names), n=len(values), values=say(values),
-        )  # fmt: skip
+            file=file,
+            named=len(names),
+            n=len(values),
+            values=say(values),
+        )
     if len(names) > len(values):
         if is_colour or max(values) >= len(names):
             raise InputError(
                 "{file} names {named} class(es), but the masks have {n} values: {values}. Begin each line with its value.",
-                file=file, named=len(names), n=len(values), values=say(values),
-            )  # fmt: skip
+                file=file,
+                named=len(names),
+                n=len(values),
+                values=say(values),
+            )
         values = list(range(len(names)))  # classes that no mask has
     return Coding(tuple(values), tuple(names), is_colour)

@@ -131,9 +131,16 @@ def load_data(
     group_of = groups if callable(groups) else None
     fewest = 1 if normal is not None or boxes else fewest_classes  # one kind of object is enough
     return Data(
-        opened, name, checked, one_hot=labels == "one_hot", group_of=group_of, normal=normal, fewest=fewest,
-        views=views, identities=identities,
-    )  # fmt: skip
+        opened,
+        name,
+        checked,
+        one_hot=labels == "one_hot",
+        group_of=group_of,
+        normal=normal,
+        fewest=fewest,
+        views=views,
+        identities=identities,
+    )
 
 
 class Data:
@@ -377,8 +384,10 @@ class Data:
         if len(self.class_names) < FEWEST_IDENTITIES:
             raise InputError(
                 "'{name}' has {n} identities (classes); at least {fewest} are needed to keep some for validation and test.",
-                name=self.name, n=len(self.class_names), fewest=FEWEST_IDENTITIES,
-            )  # fmt: skip
+                name=self.name,
+                n=len(self.class_names),
+                fewest=FEWEST_IDENTITIES,
+            )
         return [self.class_names[label] for label in everything.labels.tolist()]
 
     def _share_out_anomalies(self) -> None:

@@ -138,9 +138,10 @@ def pair_arrays(
             if not hasattr(arrays, "__len__") or (isinstance(arrays, np.ndarray) and not arrays.ndim):
                 raise InputError(
                     "{name}: the {what} are {kind}. Give an array, or a list of arrays.",
-                    name=split, what=kind,
+                    name=split,
+                    what=kind,
                     kind=Sentence("a single number") if isinstance(arrays, np.ndarray) else type(arrays).__name__,
-                )  # fmt: skip
+                )
     return pairs
 
 
@@ -182,8 +183,9 @@ def check_targets(source: Source, name: str, masks: bool = False, boxes: bool = 
         raise InputError(
             "'{name}' has {what} but no boxes. task=detection needs boxes: a folder of images and boxes (COCO, Pascal VOC or YOLO), or a function "
             "that returns pbl.data.from_boxed_arrays(images, boxes).",
-            name=name, what=Sentence("masks") if source.has_masks else Sentence("classes"),
-        )  # fmt: skip
+            name=name,
+            what=Sentence("masks") if source.has_masks else Sentence("classes"),
+        )
     if source.has_masks and not masks:
         raise InputError("'{name}' has masks: train with task=segmentation (load_data: masks=True).", name=name)
     if masks and not source.has_masks:

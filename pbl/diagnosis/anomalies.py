@@ -24,8 +24,12 @@ BASELINE_NAMES = {
 }
 CHANCE = 0.5  # AUROC
 LIMITS = {
-    "kept_nothing": Threshold(0.15, "share of the distance to the mean image that is explained; a code of one number explains .2"),
-    "kept_everything": Threshold(0.95, "the same, for anomalies; a network that gives back everything does not tell them apart"),
+    "kept_nothing": Threshold(
+        0.15, "share of the distance to the mean image that is explained; a code of one number explains .2"
+    ),
+    "kept_everything": Threshold(
+        0.95, "the same, for anomalies; a network that gives back everything does not tell them apart"
+    ),
     "overfits": Threshold(1.5, "mean error of normal validation images divided by that of training images"),
     "overfits_p": Threshold(1e-3, "probability of it by chance, one-sided (Mann and Whitney)"),
     "blind": Threshold(0.6, "AUROC of one kind of anomaly; .5 is chance"),
@@ -33,7 +37,7 @@ LIMITS = {
     "contaminated": Threshold(0.005, "lower end of the share of anomalies among the normal training images"),
     "suspects": Threshold(5, "number of suspects; clean digits had 4"),
     "uncertain": Threshold(3.0, "upper end of the false alarms' interval divided by the share that was asked for"),
-}  # fmt: skip
+}
 
 
 def _code_times(factor: float) -> Callable[[Config, Mapping[str, Any]], dict[str, Any] | None]:
@@ -101,7 +105,7 @@ REMEDIES: dict[str, tuple[str, tuple[Advice, ...]]] = {
     "threshold_uncertain": ("act", (MORE_VALIDATION,)),
     "no_anomalies": ("note", ()),
     "healthy": ("note", ()),
-}  # fmt: skip
+}
 
 
 def diagnose_anomalies(

@@ -24,13 +24,23 @@ CONTROL_NAMES = {
     ("untrained", "pairs"): "the cosine of the same untrained network",
 }
 LIMITS = {
-    "spread": Threshold(0.15, "spread of the embeddings, 0 to 1; without negatives .00 to .02, untrained .24, healthy from .47 (digits)"),
-    "guessing": Threshold(0.97, "validation loss divided by ln(2B - 1), the loss of an encoder that tells nothing apart; healthy up to .9"),
-    "learned_little": Threshold(0.9, "the same; above it, with no gain over the untrained network, nothing was learned"),
-    "chance": Threshold(0.05, "probability of a gain by chance at any of the numbers of labels (p of each, times how many there are)"),
-    "may_gain": Threshold(0.03, "upper end of the difference from the best control: below it, a gain worth the training is ruled out"),
+    "spread": Threshold(
+        0.15, "spread of the embeddings, 0 to 1; without negatives .00 to .02, untrained .24, healthy from .47 (digits)"
+    ),
+    "guessing": Threshold(
+        0.97, "validation loss divided by ln(2B - 1), the loss of an encoder that tells nothing apart; healthy up to .9"
+    ),
+    "learned_little": Threshold(
+        0.9, "the same; above it, with no gain over the untrained network, nothing was learned"
+    ),
+    "chance": Threshold(
+        0.05, "probability of a gain by chance at any of the numbers of labels (p of each, times how many there are)"
+    ),
+    "may_gain": Threshold(
+        0.03, "upper end of the difference from the best control: below it, a gain worth the training is ruled out"
+    ),
     "hot": Threshold(1.0, "temperature; above it, all negatives count about the same"),
-}  # fmt: skip
+}
 
 
 def _set_temperature(config: Config, options: Mapping[str, Any]) -> dict[str, Any] | None:
@@ -78,7 +88,7 @@ REMEDIES: dict[str, tuple[str, tuple[Advice, ...]]] = {
     "no_gain": ("act", (AUGMENT, LONGER, SIMPLER)),
     "too_noisy_to_say": ("note", (MORE_IMAGES,)),
     "healthy": ("note", (USE,)),
-}  # fmt: skip
+}
 
 
 def diagnose_features(
@@ -187,9 +197,13 @@ def _tell_level(level: Mapping[str, Any]) -> Sentence:
     of = _choose_best_control(level)
     return Sentence(
         "With {labels:,} labels: {accuracy:.1%}, {value:+.1%} compared with {control} (95% interval {low:+.1%} to {high:+.1%}).",
-        labels=level["labels"], accuracy=_find_accuracy(level, "encoder", "probe"), value=of["value"],
-        control=Sentence(CONTROL_NAMES[of["name"], of["way"]]), low=of["low"], high=of["high"],
-    )  # fmt: skip
+        labels=level["labels"],
+        accuracy=_find_accuracy(level, "encoder", "probe"),
+        value=of["value"],
+        control=Sentence(CONTROL_NAMES[of["name"], of["way"]]),
+        low=of["low"],
+        high=of["high"],
+    )
 
 
 def _judge_probes(found: Mapping[str, Any], history: Sequence[Mapping[str, float]], images: int) -> Finding | None:
@@ -242,9 +256,13 @@ def _judge_pairs(found: Mapping[str, Any]) -> Finding | None:
         return None
     worst = max(controls, key=lambda of: of["high"])
     details = {
-        "eer": pairs["metrics"]["eer"], "classes": pairs["classes"], "control": Sentence(CONTROL_NAMES[worst["name"], "pairs"]),
-        "theirs": worst["eer"], "low": worst["low"], "high": worst["high"],
-    }  # fmt: skip
+        "eer": pairs["metrics"]["eer"],
+        "classes": pairs["classes"],
+        "control": Sentence(CONTROL_NAMES[worst["name"], "pairs"]),
+        "theirs": worst["eer"],
+        "low": worst["low"],
+        "high": worst["high"],
+    }
     if worst["high"] < 0:
         return make_finding(
             "healthy",

@@ -39,12 +39,14 @@ LIMITS = {
     "fewest": Threshold(5, "images that have a class, or have no object; with fewer, nothing is said about the class"),
     "lost": Threshold(0.01, "average precision of a class at an IoU of .5; below it, the class is not found"),
     "gap": Threshold(0.1, "mAP50 on training minus validation images"),
-    "gap_low": Threshold(0.03, "lower end of its interval; validation chose the best of many epochs, so its value is a little too good"),
+    "gap_low": Threshold(
+        0.03, "lower end of its interval; validation chose the best of many epochs, so its value is a little too good"
+    ),
     "low": Threshold(0.7, "mAP50 on training images; convention"),
     "rises": Threshold(0.02, "mAP50 on validation at the end minus that a third of the epochs earlier"),
     "false_images": Threshold(0.1, "lower end of the share of images without an object in which one is shown"),
     "counted": Threshold(0.75, "upper end of the share of images whose count is right; convention"),
-}  # fmt: skip
+}
 
 
 def _widen(config: Config, options: Mapping[str, Any]) -> dict[str, Any] | None:
@@ -60,7 +62,10 @@ AUGMENT = Advice(
 )
 MORE = Advice("more_images", "Collect more images with boxes, especially from other places.")
 OF_CLASS = Advice("more_of_class", "Collect more images of these classes, or merge them with others.")
-LARGER = Advice("larger_images", "Give the network larger images (image_size): objects of a few pixels are lost at a quarter of the size.")  # fmt: skip
+LARGER = Advice(
+    "larger_images",
+    "Give the network larger images (image_size): objects of a few pixels are lost at a quarter of the size.",
+)
 EMPTY = Advice("empty_images", "Give training more images without any object.")
 LOOK = Advice(
     "look", "Look at the pictures of missed and false boxes: are objects close together, small, or not annotated?"
@@ -99,9 +104,15 @@ def diagnose_boxes(
         All findings; the first is the headline.
     """
     rules = (
-        find_leak, _find_nothing, _find_baseline, partial(_find_underfitting, history=history), _find_lost_classes,
-        _find_overfitting, _find_false_boxes, _find_wrong_count,
-    )  # fmt: skip
+        find_leak,
+        _find_nothing,
+        _find_baseline,
+        partial(_find_underfitting, history=history),
+        _find_lost_classes,
+        _find_overfitting,
+        _find_false_boxes,
+        _find_wrong_count,
+    )
     findings = collect_findings(rules, metrics, EXPLAINED) or [_find_health(metrics)]
     return conclude(findings, REMEDIES, config, run, options)
 
@@ -167,9 +178,10 @@ def _find_baseline(metrics: Mapping[str, Any]) -> Finding | None:
 def _find_lost_classes(metrics: Mapping[str, Any]) -> Finding | None:
     classes = metrics["boxes"]["classes"]
     lost = [
-        of for of in classes
+        of
+        for of in classes
         if of["images"] >= LIMITS["fewest"].value and of["ap50"] is not None and of["ap50"] < LIMITS["lost"].value
-    ]  # fmt: skip
+    ]
     if not lost or len(classes) < 2:
         return None
     return make_finding(
@@ -188,8 +200,10 @@ def _find_overfitting(metrics: Mapping[str, Any]) -> Finding | None:
         "overfitting",
         "On training images, not augmented, mAP50 is {train:.3f}, on validation images {val:.3f}: a difference of {value:+z.3f} (95%"
         " interval {low:+z.3f} to {high:+z.3f}).",
-        train=training["map50"], val=metrics["boxes"]["map50"], **gap,
-    )  # fmt: skip
+        train=training["map50"],
+        val=metrics["boxes"]["map50"],
+        **gap,
+    )
 
 
 def _find_underfitting(metrics: Mapping[str, Any], history: Sequence[Mapping[str, float]]) -> Finding | None:
@@ -203,9 +217,13 @@ def _find_underfitting(metrics: Mapping[str, Any], history: Sequence[Mapping[str
                 "underfitting",
                 "Even on training images mAP50 is only {train:.3f}. It was still rising: on validation {before:.3f} after epoch {then:.0f}, "
                 "{now:.3f} after epoch {epoch:.0f}.",
-                cause="train_longer", train=training["map50"], before=before["val_map50"], then=before["epoch"],
-                now=last["val_map50"], epoch=last["epoch"],
-            )  # fmt: skip
+                cause="train_longer",
+                train=training["map50"],
+                before=before["val_map50"],
+                then=before["epoch"],
+                now=last["val_map50"],
+                epoch=last["epoch"],
+            )
     return make_finding(
         "underfitting",
         "Even on training images mAP50 is only {train:.3f}: the network has not learned their boxes.",
@@ -224,9 +242,13 @@ def _find_false_boxes(metrics: Mapping[str, Any]) -> Finding | None:
         "false_boxes",
         "An object is shown in {false} of {empty} images without an object ({share:.0%}; 95% interval {low:.0%} to {high:.0%}), at the threshold "
         "of {threshold:.2f} that validation chose. Average precision hardly shows this.",
-        false=shown["empty_with_boxes"], empty=shown["empty"], share=shown["empty_with_boxes"] / shown["empty"],
-        low=low, high=high, threshold=shown["threshold"],
-    )  # fmt: skip
+        false=shown["empty_with_boxes"],
+        empty=shown["empty"],
+        share=shown["empty_with_boxes"] / shown["empty"],
+        low=low,
+        high=high,
+        threshold=shown["threshold"],
+    )
 
 
 def _find_wrong_count(metrics: Mapping[str, Any]) -> Finding | None:
@@ -241,9 +263,14 @@ def _find_wrong_count(metrics: Mapping[str, Any]) -> Finding | None:
         "mAP50 is {found:.3f}, but the number of objects is right in only {right:.0%} of the images (95% interval {low:.0%} to {high:.0%}), at the "
         "threshold of {threshold:.2f} that validation chose: average precision ranks boxes, and does not count them. {recall:.0%} of the objects "
         "are found, and {precision:.0%} of the shown boxes are right.",
-        found=metrics["boxes"]["map50"] or 0.0, right=shown["right_count"], low=low, high=high,
-        threshold=shown["threshold"], recall=shown["recall"] or 0.0, precision=shown["precision"] or 0.0,
-    )  # fmt: skip
+        found=metrics["boxes"]["map50"] or 0.0,
+        right=shown["right_count"],
+        low=low,
+        high=high,
+        threshold=shown["threshold"],
+        recall=shown["recall"] or 0.0,
+        precision=shown["precision"] or 0.0,
+    )
 
 
 def _find_health(metrics: Mapping[str, Any]) -> Finding:
@@ -255,5 +282,10 @@ def _find_health(metrics: Mapping[str, Any]) -> Finding:
         "healthy",
         "No fault was found: mAP50 is {found:.3f} on validation images and {train:.3f} on training images; {baseline} has {of_baseline:.3f}"
         " without a network. The number of objects is right in {right:.0%} of the images.",
-        **{**details, "of_baseline": details["found"] - details["value"], "train": training["map50"], "right": shown["right_count"]},
-    )  # fmt: skip
+        **{
+            **details,
+            "of_baseline": details["found"] - details["value"],
+            "train": training["map50"],
+            "right": shown["right_count"],
+        },
+    )

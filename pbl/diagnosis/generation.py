@@ -19,16 +19,26 @@ from pbl.storage.schemas import GenerationMetrics
 
 BASELINE_NAMES = {"pixel_gaussian": "a normal distribution of pixels", "mean_of_two": "the mean of two training images"}
 LIMITS = {
-    "fewest": Threshold(100, "real images; with fewer, even the distance of real images varies as much as that of bad ones"),
+    "fewest": Threshold(
+        100, "real images; with fewer, even the distance of real images varies as much as that of bad ones"
+    ),
     "copies": Threshold(0.05, "lower end of the share of samples that are copies; no real image is one, by definition"),
-    "variety": Threshold(0.5, "median distance to the nearest other sample divided by that of real images; 50 images repeated have 0, healthy networks from .8"),
+    "variety": Threshold(
+        0.5,
+        "median distance to the nearest other sample divided by that of real images; 50 images repeated have 0, healthy networks from .8",
+    ),
     "missing": Threshold(0.15, "share of the images that a class should have; a judge that errs gives it a few"),
     "missing_p": Threshold(1e-6, "probability of so few, binomial"),
-    "shares": Threshold(0.3, "total variation of the estimated classes of samples and real images; a healthy network had .19, other real images to .15"),
+    "shares": Threshold(
+        0.3,
+        "total variation of the estimated classes of samples and real images; a healthy network had .19, other real images to .15",
+    ),
     "recall": Threshold(0.5, "share of the recall of other real images; healthy networks had .85 and more"),
     "no_recall": Threshold(0.25, "the same, after one epoch"),
     "rises": Threshold(1.2, "recall at the end divided by that a third of the epochs earlier"),
-    "unlike": Threshold(0.6, "share of the better baseline's distance; above it, a generator that learned nothing is nearly as good"),
+    "unlike": Threshold(
+        0.6, "share of the better baseline's distance; above it, a generator that learned nothing is nearly as good"
+    ),
     "sure": Threshold(3.0, "standard errors above the distance of real images"),
     "far": Threshold(1.15, "median distance to the nearest training image divided by that of real images"),
     "very_far": Threshold(1.3, "the same, if the distance of the sets cannot decide"),
@@ -36,8 +46,10 @@ LIMITS = {
     "more_unsure": Threshold(0.05, "share of samples of which the judge is unsure, above that of real images"),
     "falls": Threshold(0.8, "distance at the end divided by that a third of the epochs earlier"),
     "wins": Threshold(0.9, "mean of D on real images, and 1 minus it on generated ones"),
-    "equal": Threshold(0.1, "largest difference of D on real and generated images at which it does not tell them apart"),
-}  # fmt: skip
+    "equal": Threshold(
+        0.1, "largest difference of D on real and generated images at which it does not tell them apart"
+    ),
+}
 
 
 def _option(name: str, value: Callable[[Any], Any]) -> Callable[[Config, Mapping[str, Any]], dict[str, Any] | None]:
@@ -100,7 +112,7 @@ REMEDIES: dict[str, tuple[str, tuple[Advice, ...]]] = {
     "still_learning": ("act", (LONGER,)),
     "unlike_real_images": ("act", (LONGER, WIDER)),
     "healthy": ("note", ()),
-}  # fmt: skip
+}
 
 
 def diagnose_samples(
@@ -123,8 +135,14 @@ def diagnose_samples(
         All findings; the first is the headline.
     """
     rules = (
-        _find_divergence, _find_too_few, _find_copies, _find_collapse, _find_missing, _find_unlike, _find_low_recall,
-    )  # fmt: skip
+        _find_divergence,
+        _find_too_few,
+        _find_copies,
+        _find_collapse,
+        _find_missing,
+        _find_unlike,
+        _find_low_recall,
+    )
     findings: list[Finding] = []
     for rule in rules:
         finding = rule(measured, history)
@@ -179,8 +197,13 @@ def _find_copies(measured: Mapping[str, Any], history: Sequence[Mapping[str, flo
         "Among {looked_at} generated images {count} are copies of training images, perhaps shifted ({low:.0%} to {high:.0%}, 95% interval); "
         "{real:.0%} of other real images are as near. The small distance to real images (KID x 1000: {kid:.1f}) then means nothing: copies have "
         "the best distance of all.",
-        count=count, looked_at=of["looked_at"], low=low, high=high, real=of["copies_of_real"], kid=of["kid"],
-    )  # fmt: skip
+        count=count,
+        looked_at=of["looked_at"],
+        low=low,
+        high=high,
+        real=of["copies_of_real"],
+        kid=of["kid"],
+    )
 
 
 def _find_collapse(measured: Mapping[str, Any], history: Sequence[Mapping[str, float]]) -> Finding | None:
@@ -191,8 +214,10 @@ def _find_collapse(measured: Mapping[str, Any], history: Sequence[Mapping[str, f
         "mode_collapse",
         "The images are very similar to each other: the distance from one to the nearest other is {variety:.0%} of the distance between real "
         "images, and {recall:.0%} of the real images are within the generated ones (recall; for other real images {floor:.0%}).",
-        variety=of["variety"], recall=of["recall"], floor=measured["floor"]["recall"],
-    )  # fmt: skip
+        variety=of["variety"],
+        recall=of["recall"],
+        floor=measured["floor"]["recall"],
+    )
 
 
 def _list_missing(measured: Mapping[str, Any]) -> list[int]:
@@ -240,8 +265,13 @@ def _find_missing(measured: Mapping[str, Any], history: Sequence[Mapping[str, fl
             "The shares of the classes differ from those in real images: an estimated {apart:.0%} of the images would have to be of another class "
             "({usual:.0%} for other real images). {most} exceeds its share most: {share:.0%} of the generated images, but {real:.0%} of the real "
             "ones. The judge's classes are right for {right:.0%} of real images, and the estimate takes its errors into account.",
-            apart=apart, usual=usual, most=names[most], share=shares[most], real=real[most], right=floor["right"],
-        )  # fmt: skip
+            apart=apart,
+            usual=usual,
+            most=names[most],
+            share=shares[most],
+            real=real[most],
+            right=floor["right"],
+        )
     told = ", ".join(
         f"{names[number]} ({of['counts'][number]} / {of['samples'] * of['real_counts'][number] / total:.0f})"
         for number in missing[:10]
@@ -250,8 +280,12 @@ def _find_missing(measured: Mapping[str, Any], history: Sequence[Mapping[str, fl
         "mode_collapse",
         "{n} of {all} classes are missing, or almost missing (found / expected of {samples} images): {told}. The judge's classes are right for "
         "{right:.0%} of real images.",
-        n=len(missing), all=len(names), samples=of["samples"], told=told, right=measured["floor"]["right"],
-    )  # fmt: skip
+        n=len(missing),
+        all=len(names),
+        samples=of["samples"],
+        told=told,
+        right=measured["floor"]["right"],
+    )
 
 
 def _find_low_recall(measured: Mapping[str, Any], history: Sequence[Mapping[str, float]]) -> Finding | None:
@@ -266,8 +300,11 @@ def _find_low_recall(measured: Mapping[str, Any], history: Sequence[Mapping[str,
         name = "still_learning"
         course = Sentence(
             " It was still rising: {before:.0%} after epoch {then:.0f}, {now:.0%} after epoch {epoch:.0f}.",
-            before=before["val_recall"], then=before["epoch"], now=last["val_recall"], epoch=last["epoch"],
-        )  # fmt: skip
+            before=before["val_recall"],
+            then=before["epoch"],
+            now=last["val_recall"],
+            epoch=last["epoch"],
+        )
     elif len(history) == 1 and of["recall"] >= LIMITS["no_recall"].value * floor["recall"]:
         return None  # after one epoch it is too early to say
     return make_finding(
@@ -275,8 +312,11 @@ def _find_low_recall(measured: Mapping[str, Any], history: Sequence[Mapping[str,
         "Much of what real images show is never generated: {recall:.0%} of the real images are within the generated ones (recall), and {floor:.0%} "
         "for other real images; the distance from one generated image to the nearest other is {variety:.0%} of the distance between real "
         "ones.{course}",
-        recall=of["recall"], floor=floor["recall"], variety=of["variety"], course=course,
-    )  # fmt: skip
+        recall=of["recall"],
+        floor=floor["recall"],
+        variety=of["variety"],
+        course=course,
+    )
 
 
 def _find_unlike(measured: Mapping[str, Any], history: Sequence[Mapping[str, float]]) -> Finding | None:
@@ -299,10 +339,18 @@ def _find_unlike(measured: Mapping[str, Any], history: Sequence[Mapping[str, flo
         return None
     name, why = _explain(history)
     details = {
-        "nearest": of["nearest"], "kid": of["kid"], "error": 2 * error, "floor": floor["kid"], "of_baseline": of_baseline,
-        "baseline": Sentence(BASELINE_NAMES[baseline]), "unsure": of["unsure"], "floor_unsure": floor["unsure"],
-        "precision": of["precision"], "floor_precision": floor["precision"], "why": why,
-    }  # fmt: skip
+        "nearest": of["nearest"],
+        "kid": of["kid"],
+        "error": 2 * error,
+        "floor": floor["kid"],
+        "of_baseline": of_baseline,
+        "baseline": Sentence(BASELINE_NAMES[baseline]),
+        "unsure": of["unsure"],
+        "floor_unsure": floor["unsure"],
+        "precision": of["precision"],
+        "floor_precision": floor["precision"],
+        "why": why,
+    }
     if is_distant and any(signs):
         return make_finding(
             name,
@@ -332,8 +380,11 @@ def _explain(history: Sequence[Mapping[str, float]]) -> tuple[str, Sentence]:
     if last["val_kid"] < LIMITS["falls"].value * before["val_kid"]:
         return "still_learning", Sentence(
             "The distance was still falling: {before:.1f} after epoch {then:.0f}, {now:.1f} after epoch {epoch:.0f}.",
-            before=before["val_kid"], then=before["epoch"], now=last["val_kid"], epoch=last["epoch"],
-        )  # fmt: skip
+            before=before["val_kid"],
+            then=before["epoch"],
+            now=last["val_kid"],
+            epoch=last["epoch"],
+        )
     real, generated = last.get("d_real", math.nan), last.get("d_generated", math.nan)
     if 1 >= real > LIMITS["wins"].value and 0 <= generated < 1 - LIMITS["wins"].value:  # probabilities
         return "discriminator_wins", Sentence(
@@ -368,8 +419,14 @@ def _find_health(measured: Mapping[str, Any]) -> Finding:
         "{floor:.1f}, and for {baseline} it is {of_baseline:.1f}; {recall:.0%} of the real images are within the generated ones (recall; for other "
         "real ones {floor_recall:.0%}), {precision:.0%} of the generated ones are within the real ones (precision; {floor_precision:.0%}); "
         "{copies:.0%} are copies of training images.",
-        kid=of["kid"], error=2 * math.hypot(of["error"], floor["kid_sd"]), floor=floor["kid"],
-        baseline=Sentence(BASELINE_NAMES[baseline]), of_baseline=measured["baselines"][baseline],
-        recall=of["recall"], floor_recall=floor["recall"], precision=of["precision"],
-        floor_precision=floor["precision"], copies=of["copies"],
-    )  # fmt: skip
+        kid=of["kid"],
+        error=2 * math.hypot(of["error"], floor["kid_sd"]),
+        floor=floor["kid"],
+        baseline=Sentence(BASELINE_NAMES[baseline]),
+        of_baseline=measured["baselines"][baseline],
+        recall=of["recall"],
+        floor_recall=floor["recall"],
+        precision=of["precision"],
+        floor_precision=floor["precision"],
+        copies=of["copies"],
+    )

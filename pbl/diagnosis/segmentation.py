@@ -35,16 +35,26 @@ BASELINE_NAMES = {
     "brightness": "brightness and a threshold",
 }
 LIMITS = {
-    "marked": Threshold(0.05, "share of the images that have a class in which anything is marked; below it, the network marks nothing"),
+    "marked": Threshold(
+        0.05, "share of the images that have a class in which anything is marked; below it, the network marks nothing"
+    ),
     "fewest": Threshold(5, "images that have a class; with fewer, nothing is said about the class"),
     "gap": Threshold(0.1, "Dice on training minus validation images"),
-    "gap_low": Threshold(0.03, "lower end of its interval; validation chose the best of many epochs, so its value is a little too good"),
+    "gap_low": Threshold(
+        0.03, "lower end of its interval; validation chose the best of many epochs, so its value is a little too good"
+    ),
     "low": Threshold(0.7, "mean Dice on training images; convention; in such masks a third of the pixels is wrong"),
     "rises": Threshold(0.02, "Dice on validation at the end minus that a third of the epochs earlier"),
-    "unlike": Threshold(0.05, "lower end of the share of the surer half of the training images where another place is marked (Dice below .5)"),
-    "agreeing": Threshold(0.3, "share of them with a Dice of .7 and more; below it, the network has learned too little to contradict a mask"),
+    "unlike": Threshold(
+        0.05,
+        "lower end of the share of the surer half of the training images where another place is marked (Dice below .5)",
+    ),
+    "agreeing": Threshold(
+        0.3,
+        "share of them with a Dice of .7 and more; below it, the network has learned too little to contradict a mask",
+    ),
     "false_images": Threshold(0.1, "lower end of the share of images without a class in which one is marked"),
-}  # fmt: skip
+}
 
 
 def _option(name: str, value: Callable[[Any], Any]) -> Callable[[Config, Mapping[str, Any]], dict[str, Any] | None]:
@@ -74,13 +84,19 @@ AUGMENT = Advice(
     "Rotate, flip and zoom the training images, together with their masks.",
     add_augmentation(flip=True, rotation=10, zoom=0.1),
 )
-DROP = Advice("dropout", "Use dropout again.", lambda config, options: {"model_options.dropout": 0.5} if options.get("dropout") == 0 else None)  # fmt: skip
+DROP = Advice(
+    "dropout",
+    "Use dropout again.",
+    lambda config, options: {"model_options.dropout": 0.5} if options.get("dropout") == 0 else None,
+)
 MORE = Advice("more_images", "Collect more images with masks, especially from other patients or places.")
 FEWER_FALSE = Advice(
     "threshold",
     "Choose the threshold for fewer false regions: at most a tenth of the images without one.",
-    lambda config, options: {"task_options.false_images": 0.1} if config.task_options.get("false_images") is None else None,
-)  # fmt: skip
+    lambda config, options: (
+        {"task_options.false_images": 0.1} if config.task_options.get("false_images") is None else None
+    ),
+)
 EMPTY = Advice("empty_images", "Give training more images without any object, with black masks.")
 SAME_SOURCE = Advice(
     "same_source", "Find out what differs between the images of training and validation, and split again."
@@ -97,7 +113,7 @@ REMEDIES: dict[str, tuple[str, tuple[Advice, ...]]] = {
     "underfitting": ("act", (LONGER, WIDER, LOSS)),
     "false_regions": ("act", (FEWER_FALSE, EMPTY)),
     "healthy": ("note", ()),
-}  # fmt: skip
+}
 
 
 def diagnose_masks(
@@ -120,20 +136,33 @@ def diagnose_masks(
         All findings; the first is the headline.
     """
     rules = (
-        find_leak, _find_nothing, _find_label_noise, _find_shift, _find_lost_classes, _find_overfitting,
-        partial(_find_underfitting, history=history), _find_baseline, _find_false_regions,
-    )  # fmt: skip
+        find_leak,
+        _find_nothing,
+        _find_label_noise,
+        _find_shift,
+        _find_lost_classes,
+        _find_overfitting,
+        partial(_find_underfitting, history=history),
+        _find_baseline,
+        _find_false_regions,
+    )
     findings = collect_findings(rules, metrics, EXPLAINED) or [_find_health(metrics)]
     return conclude(findings, REMEDIES, config, run, options)
 
 
 # Consequences of an earlier finding, which are not listed as further findings.
 EXPLAINED = {
-    "learned_nothing": ("label_noise_suspected", "no_better_than_baseline", "class_never_found", "underfitting", "overfitting"),
+    "learned_nothing": (
+        "label_noise_suspected",
+        "no_better_than_baseline",
+        "class_never_found",
+        "underfitting",
+        "overfitting",
+    ),
     "label_noise_suspected": ("underfitting", "overfitting"),
     "no_better_than_baseline": ("class_never_found",),
     "shift_suspected": ("overfitting",),
-}  # fmt: skip
+}
 
 
 def diagnose_run(run: Run, has_ended: bool | None = None) -> Diagnosis:
@@ -156,9 +185,11 @@ def _find_nothing(metrics: Mapping[str, Any]) -> Finding | None:
             "learned_nothing",
             "The network marks nothing, or almost nothing: among {images} images with an object, it marks anything in {found}. That {right:.1%} of "
             "the pixels are right means nothing: an all-background answer has {background:.1%}.",
-            images=marked["images"], found=marked["marked_images"], right=metrics["masks"]["pixel_accuracy"],
+            images=marked["images"],
+            found=marked["marked_images"],
+            right=metrics["masks"]["pixel_accuracy"],
             background=metrics["masks"]["all_background"],
-        )  # fmt: skip
+        )
     if difference is not None and difference["high"] is not None and difference["high"] < 0:
         return make_finding(
             "learned_nothing",
@@ -198,9 +229,14 @@ def _find_label_noise(metrics: Mapping[str, Any]) -> Finding | None:
         "Among the {images} training images on which the network is most confident, it marks another place than the mask in {found} ({share:.0%}; "
         "95% interval {low_share:.0%} to {high_share:.0%}), and the same place in {agreeing:.0%}. When a network itself is wrong, it is less "
         "confident there. Are these masks shifted, or do they belong to other images? Look first at: {examples}.",
-        images=of["images"], found=of["found"], share=of["share"], low_share=of["low"], high_share=of["high"],
-        agreeing=of["agreeing"], examples=", ".join(of["names"][:10]),
-    )  # fmt: skip
+        images=of["images"],
+        found=of["found"],
+        share=of["share"],
+        low_share=of["low"],
+        high_share=of["high"],
+        agreeing=of["agreeing"],
+        examples=", ".join(of["names"][:10]),
+    )
 
 
 def _find_shift(metrics: Mapping[str, Any]) -> Finding | None:
@@ -211,8 +247,10 @@ def _find_shift(metrics: Mapping[str, Any]) -> Finding | None:
         "shift_suspected",
         "Validation images look different from training images ({statistic} alone distinguishes them: AUROC {auc:.2f}), and their masks are "
         "predicted worse: Dice {val:.3f} compared with {train:.3f}, a difference of {value:+z.3f} (95% interval {low:+z.3f} to {high:+z.3f}).",
-        auc=shift["auc"], statistic=Sentence(shift["statistic"]), **gap,
-    )  # fmt: skip
+        auc=shift["auc"],
+        statistic=Sentence(shift["statistic"]),
+        **gap,
+    )
 
 
 def _read_gap(metrics: Mapping[str, Any]) -> dict[str, Any] | None:
@@ -225,9 +263,10 @@ def _read_gap(metrics: Mapping[str, Any]) -> dict[str, Any] | None:
 def _find_lost_classes(metrics: Mapping[str, Any]) -> Finding | None:
     classes = metrics["masks"]["classes"]
     lost = [
-        of for of in classes
+        of
+        for of in classes
         if of["images"] >= LIMITS["fewest"].value and of["found_regions"] == 0 and of["missed_images"] == of["images"]
-    ]  # fmt: skip
+    ]
     if not lost or len(classes) < 2:
         return None
     return make_finding(
@@ -260,9 +299,13 @@ def _find_underfitting(metrics: Mapping[str, Any], history: Sequence[Mapping[str
                 "underfitting",
                 "Even on training images the Dice is only {train:.3f}. It was still rising: on validation {before:.3f} after epoch {then:.0f}, "
                 "{now:.3f} after epoch {epoch:.0f}.",
-                cause="train_longer", train=training["dice"], before=before["val_dice"], then=before["epoch"],
-                now=last["val_dice"], epoch=last["epoch"],
-            )  # fmt: skip
+                cause="train_longer",
+                train=training["dice"],
+                before=before["val_dice"],
+                then=before["epoch"],
+                now=last["val_dice"],
+                epoch=last["epoch"],
+            )
     return make_finding(
         "underfitting",
         "Even on training images the Dice is only {train:.3f}: the network has not learned their masks.",
@@ -285,9 +328,13 @@ def _find_false_regions(metrics: Mapping[str, Any]) -> Finding | None:
         "false_regions",
         "{kind} is found in {false} of {empty} images without it ({share:.0%}; 95% interval {low_share:.0%} to {high_share:.0%}). The mean Dice "
         "does not show this: it covers only images that have it.",
-        kind=of["name"], false=of["false_images"], empty=of["empty_images"], share=of["false_images"] / of["empty_images"],
-        low_share=low, high_share=high,
-    )  # fmt: skip
+        kind=of["name"],
+        false=of["false_images"],
+        empty=of["empty_images"],
+        share=of["false_images"] / of["empty_images"],
+        low_share=low,
+        high_share=high,
+    )
 
 
 def _find_health(metrics: Mapping[str, Any]) -> Finding:

@@ -312,10 +312,15 @@ def judge_pairs(
         for name, value in thresholds.items()
     }
     result = {
-        "same": n_same, "different": n_different, "classes": len(classes), "metrics": metrics, "intervals": intervals,
-        "thresholds": dict(thresholds), "at_thresholds": at_thresholds,
+        "same": n_same,
+        "different": n_different,
+        "classes": len(classes),
+        "metrics": metrics,
+        "intervals": intervals,
+        "thresholds": dict(thresholds),
+        "at_thresholds": at_thresholds,
         "quantiles": np.quantile(pairs.cosine[~pairs.same], np.linspace(0, 1, 201)).tolist(),
-    }  # fmt: skip
+    }
     return result, np.array([of["eer"] for of in drawn_rates])
 
 

@@ -481,5 +481,9 @@ def make_baselines(truth: np.ndarray, size: tuple[int, int], n: int, num_classes
     order = np.argsort(-count, kind="stable")
     order = order[count[order] > 0]
     _, first = np.unique(boxes[order, 4], return_index=True)
-    made = {"nothing": np.array([[0, 0, 0, 0, -1, 0.0]]), "mean_box": boxes[order[np.sort(first)]], "mean_boxes": boxes[order[:MOST_FOUND]]}  # fmt: skip
+    made = {
+        "nothing": np.array([[0, 0, 0, 0, -1, 0.0]]),
+        "mean_box": boxes[order[np.sort(first)]],
+        "mean_boxes": boxes[order[:MOST_FOUND]],
+    }
     return {name: np.broadcast_to(rows.astype(np.float32), (n, *rows.shape)).copy() for name, rows in made.items()}

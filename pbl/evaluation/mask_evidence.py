@@ -79,9 +79,11 @@ def describe_marked(predicted: np.ndarray, truth: np.ndarray) -> dict[str, Any]:
     has = truth.reshape(len(truth), -1).any(axis=1)
     found = predicted.reshape(len(predicted), -1).any(axis=1)
     return {
-        "share": float((predicted > 0).mean()), "true_share": float((truth > 0).mean()),
-        "images": int(has.sum()), "marked_images": int((has & found).sum()),
-    }  # fmt: skip
+        "share": float((predicted > 0).mean()),
+        "true_share": float((truth > 0).mean()),
+        "images": int(has.sum()),
+        "marked_images": int((has & found).sum()),
+    }
 
 
 class Units(NamedTuple):
@@ -236,9 +238,14 @@ def find_doubtful(truth: np.ndarray, predicted: Predicted, names: Sequence[str])
     found = surer[dice[surer] < UNLIKE]
     low, high = wilson_interval(len(found), len(surer)) if len(surer) else (0.0, 1.0)
     return {
-        "images": len(surer), "found": len(found), "share": len(found) / max(len(surer), 1), "low": low, "high": high,
-        "agreeing": float((dice[surer] >= ALIKE).sum() / max(len(surer), 1)), "names": [str(names[at]) for at in found[:SHOWN]],
-    }  # fmt: skip
+        "images": len(surer),
+        "found": len(found),
+        "share": len(found) / max(len(surer), 1),
+        "low": low,
+        "high": high,
+        "agreeing": float((dice[surer] >= ALIKE).sum() / max(len(surer), 1)),
+        "names": [str(names[at]) for at in found[:SHOWN]],
+    }
 
 
 class Measured(NamedTuple):
@@ -291,9 +298,14 @@ def measure_masks(
         of_groups = name_groups(data.groups_of(train.names))
         training = describe_training(of_train, train.masks, train.names, of_groups, units, len(names))
     numbers = {
-        "images": len(truth), "masks": judge_masks(truth, predicted.masks, names, groups), "without_network": baselines,
+        "images": len(truth),
+        "masks": judge_masks(truth, predicted.masks, names, groups),
+        "without_network": baselines,
         "doubtful": find_doubtful(truth, predicted, images.names),
-        "difference": difference, "marked": describe_marked(predicted.masks, truth), "training": training,
-        "leak": find_leak(findings), "shift": find_shift(findings),
-    }  # fmt: skip
+        "difference": difference,
+        "marked": describe_marked(predicted.masks, truth),
+        "training": training,
+        "leak": find_leak(findings),
+        "shift": find_shift(findings),
+    }
     return Measured(numbers, predicted, dice, units)

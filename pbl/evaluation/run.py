@@ -115,8 +115,11 @@ def build_model(run: Run, policy: str | None = None) -> keras.Model:
     except ValueError as error:
         raise InputError(
             "{file} does not fit the model that the run describes ({model}, {n} classes): {error} Were config.json, split.json or the builder changed?",
-            file=file, model=run.config.model, n=len(run.split["class_names"]), error=" ".join(str(error).split())[:300],
-        ) from None  # fmt: skip
+            file=file,
+            model=run.config.model,
+            n=len(run.split["class_names"]),
+            error=" ".join(str(error).split())[:300],
+        ) from None
     return model
 
 
@@ -276,8 +279,11 @@ def evaluate_on(
     if found != trained_on and not is_part and (is_own or task.has_classes):
         raise InputError(
             "The run {run} was trained on the classes {trained}, but '{name}' has {found}.",
-            run=run.path, trained=", ".join(trained_on), name=data.name, found=", ".join(found),
-        )  # fmt: skip
+            run=run.path,
+            trained=", ".join(trained_on),
+            name=data.name,
+            found=", ".join(found),
+        )
     positive_class = positive_class or run.config.positive_class
     check_positive_class(positive_class, trained_on)
     # Other data without such a split of its own: all images are judged.
@@ -374,9 +380,13 @@ def _check_images(run: Run, source: str, split: str, hashes: list[str], names: l
     raise InputError(
         "The {split} images of '{source}' are not those of the run {run}: {new} are new{first}, {gone} are gone. Give the data"
         " that it was trained with (--data-dir), or name another source with --data.",
-        split=split, source=source, run=run.path, new=len(new), gone=gone,
+        split=split,
+        source=source,
+        run=run.path,
+        new=len(new),
+        gone=gone,
         first=Sentence(" (first: {name})", name=new[0]) if new else "",
-    )  # fmt: skip
+    )
 
 
 def predict(

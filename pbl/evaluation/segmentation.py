@@ -211,10 +211,7 @@ def measure_boundary_distance(truth: np.ndarray, predicted: np.ndarray) -> float
     if not (truth.any() and predicted.any()):
         return float("nan")
     borders = [mask & ~ndimage.binary_erosion(mask) for mask in (truth, predicted)]
-    ways = [
-        np.percentile(ndimage.distance_transform_edt(~other)[one], 95)
-        for one, other in (borders, borders[::-1])
-    ]  # fmt: skip
+    ways = [np.percentile(ndimage.distance_transform_edt(~other)[one], 95) for one, other in (borders, borders[::-1])]
     return float(max(ways))
 
 

@@ -156,9 +156,14 @@ def _write_onnx(exported: Exported, file: Path, quantising: Quantising | None) -
                 return None if example is None else {exported.names[0]: example}
 
         quantize_static(
-            str(plain), str(file), Examples(), quant_format=QuantFormat.QDQ, per_channel=True,
-            weight_type=QuantType.QInt8, activation_type=QuantType.QUInt8,
-        )  # fmt: skip
+            str(plain),
+            str(file),
+            Examples(),
+            quant_format=QuantFormat.QDQ,
+            per_channel=True,
+            weight_type=QuantType.QInt8,
+            activation_type=QuantType.QUInt8,
+        )
 
 
 def _write_out_erfc(graph) -> None:

@@ -320,9 +320,13 @@ def _compare(
         changed = found.argmax(axis=-1) != expected.argmax(axis=-1)
         classes = {"changed_classes": int(changed.sum()), "compared_classes": int(changed.size)}
     return {
-        "compared": len(found), "precision_of_run": policy, "largest_difference": from_run,
-        "largest_difference_from_float32": from_precise, "scale_of_differences": scale, **classes,
-    }  # fmt: skip
+        "compared": len(found),
+        "precision_of_run": policy,
+        "largest_difference": from_run,
+        "largest_difference_from_float32": from_precise,
+        "scale_of_differences": scale,
+        **classes,
+    }
 
 
 def _judge(data: Data, model: keras.Model, call: Call) -> dict[str, Any]:
@@ -337,9 +341,13 @@ def _judge(data: Data, model: keras.Model, call: Call) -> dict[str, Any]:
     if high < -LOST:
         raise InputError(
             "The quantised file classifies {after:.1%} of {images:,} validation images correctly, and the run {before:.1%}: the loss is certainly more than {most:g} points (95% interval {low:.1f} to {high:.1f}), so the file is not kept. Export without --quantise, or with float16.",
-            after=right["after"] / count, before=right["before"] / count, images=count, most=100 * LOST,
-            low=100 * low, high=100 * high,
-        )  # fmt: skip
+            after=right["after"] / count,
+            before=right["before"] / count,
+            images=count,
+            most=100 * LOST,
+            low=100 * low,
+            high=100 * high,
+        )
     return {
         "accuracy": {
             "images": count,

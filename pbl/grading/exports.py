@@ -270,7 +270,9 @@ def _find_teams(header: Sequence[str], cells: Sequence[str], roster: Roster, gra
 
 def _is_no_student(cells: Sequence[str]) -> bool:
     """Whether a row is one of Canvas's rows of points possible and of manual posting."""
-    return "points possible" in fold(cells[0]) or all(re.fullmatch(r"\s*(muted|manual posting.*)?\s*", cell, re.IGNORECASE) for cell in cells)  # fmt: skip
+    return "points possible" in fold(cells[0]) or all(
+        re.fullmatch(r"\s*(muted|manual posting.*)?\s*", cell, re.IGNORECASE) for cell in cells
+    )
 
 
 def _maximum(kind: Kind, table: Table, number: int, columns: _Columns) -> float | None:

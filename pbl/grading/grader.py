@@ -166,7 +166,12 @@ def _open_ledger(out: Path, tell: Callable[[str], None]) -> Ledger:
     before = results.read_record(out / "work", may_be_missing=True)
     ledger.is_whole &= ledger.holds(before.get("ledger", ""))
     if not ledger.is_whole:
-        tell(Sentence("{file} was changed: lines were edited or lost. Its contents may be wrong; grade again: --out.", file=ledger.file))  # fmt: skip
+        tell(
+            Sentence(
+                "{file} was changed: lines were edited or lost. Its contents may be wrong; grade again: --out.",
+                file=ledger.file,
+            )
+        )
     return ledger
 
 

@@ -234,14 +234,21 @@ def _read_boxes(hidden: Hidden, file: Path) -> list[np.ndarray]:
         coco = parse_coco(file.read_bytes(), file.name)
     except (OSError, InputError) as error:
         reason = error if isinstance(error, InputError) else f"{error.strerror}."
-        raise InputError("The boxes {file} cannot be read: {reason} Copy the folder of the labels again.", file=file, reason=reason) from None  # fmt: skip
+        raise InputError(
+            "The boxes {file} cannot be read: {reason} Copy the folder of the labels again.", file=file, reason=reason
+        ) from None
     of_image = {} if coco is None else coco.images
     known = {f"{name}.png": size for name, size in zip(hidden.ids, hidden.sizes, strict=True)}
     if {name: of.size for name, of in of_image.items()} != known or coco.class_names != hidden.class_names:
-        raise InputError("The boxes {file} do not belong to this hidden set. Copy the folder of the labels again.", file=file)  # fmt: skip
+        raise InputError(
+            "The boxes {file} do not belong to this hidden set. Copy the folder of the labels again.", file=file
+        )
     number_of, boxes = {name: number for number, name in enumerate(hidden.class_names)}, []
     for name in known:
-        rows = [[*corners, number_of[kind]] for corners, kind in zip(of_image[name].rows, of_image[name].classes, strict=True)]  # fmt: skip
+        rows = [
+            [*corners, number_of[kind]]
+            for corners, kind in zip(of_image[name].rows, of_image[name].classes, strict=True)
+        ]
         boxes.append(np.array(rows, np.float64).reshape(-1, 5))
     return boxes
 
@@ -260,7 +267,9 @@ def _read_masks(hidden: Hidden, folder: Path) -> list[np.ndarray]:
                 reason=error.strerror,
             ) from None
         if mask.shape != size or mask.max() >= len(hidden.class_names):
-            raise InputError("The mask {file} does not belong to this hidden set. Copy the folder of the labels again.", file=file)  # fmt: skip
+            raise InputError(
+                "The mask {file} does not belong to this hidden set. Copy the folder of the labels again.", file=file
+            )
         masks.append(mask)
     return masks
 

@@ -185,7 +185,14 @@ def _set_aside(folder: Path, current: set[str], tell: Callable[[str], None]) -> 
             shutil.rmtree(aside / name, ignore_errors=True)
             aside.mkdir(exist_ok=True)
             (folder / name).rename(aside / name)
-        tell(Sentence("The pages of {n} {n:team that is|teams that are} no longer graded ({names}) are now in {folder}.", n=len(stale), names=", ".join(stale[:5]), folder=aside))  # fmt: skip
+        tell(
+            Sentence(
+                "The pages of {n} {n:team that is|teams that are} no longer graded ({names}) are now in {folder}.",
+                n=len(stale),
+                names=", ".join(stale[:5]),
+                folder=aside,
+            )
+        )
 
 
 def _read_results(out: Path, rows: list[dict[str, Any]], hidden: Hidden) -> dict[str, np.ndarray]:

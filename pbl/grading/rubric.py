@@ -117,8 +117,11 @@ class Rubric(BaseModel):
             if fewer < points:
                 raise InputError(
                     "Rubric: bands give {points:g} points from {least:g} on, but fewer from {more:g} on ({fewer:g}). A better result must not get fewer points: correct the numbers.",
-                    points=points, least=least, more=more, fewer=fewer,
-                )  # fmt: skip
+                    points=points,
+                    least=least,
+                    more=more,
+                    fewer=fewer,
+                )
         if "points" in self.total and not self.bands and self.points is None:
             raise InputError(
                 "Rubric: total counts points, but there are none. Give bands or points, or remove points from total."
@@ -242,7 +245,10 @@ def load_rubric(file: str | Path) -> Rubric:
     if not file.is_file():
         raise InputError("No rubric {file}. It is a Python file that ends in rubric = Rubric(...).", file=file)
     if file.suffix.lower() != ".py":
-        raise InputError("--rubric {file}: this is not a rubric. A rubric is a Python file (.py) that ends in rubric = Rubric(...).", file=file)  # fmt: skip
+        raise InputError(
+            "--rubric {file}: this is not a rubric. A rubric is a Python file (.py) that ends in rubric = Rubric(...).",
+            file=file,
+        )
     rubric = getattr(run_experiment_file(file), "rubric", None)
     if not isinstance(rubric, Rubric):
         raise InputError(

@@ -253,7 +253,11 @@ def _write_and_check_masks(
     masks = [unfit_mask(of, size, fit) for of, size in zip(fitted, sizes, strict=True)]
     write_masks(made, team, class_names, ids, masks)
     if not any(of.any() for of in masks):
-        remarks.append(Sentence("Nothing is marked in any image: all is background. See: python -m pbl evaluate {run}.", run=run.path))  # fmt: skip
+        remarks.append(
+            Sentence(
+                "Nothing is marked in any image: all is background. See: python -m pbl evaluate {run}.", run=run.path
+            )
+        )
     remarks += _tell_crop(fit, sizes, images.shape[1:3])
     return check_submission(made, class_names, ids=ids, task="segmentation", sizes=sizes)
 
@@ -278,7 +282,12 @@ def _write_and_check_boxes(
         remarks.append(Sentence(told, threshold=threshold, run=run.path))
     write_boxes(made, team, class_names, ids, boxes, threshold)
     if not any((rows[:, 5] >= threshold).any() for rows in boxes):
-        remarks.append(Sentence("No box reaches the threshold in any image: nothing is found. See: python -m pbl evaluate {run}.", run=run.path))  # fmt: skip
+        remarks.append(
+            Sentence(
+                "No box reaches the threshold in any image: nothing is found. See: python -m pbl evaluate {run}.",
+                run=run.path,
+            )
+        )
     remarks += _tell_crop(fit, sizes, images.shape[1:3])
     return check_submission(made, class_names, ids=ids, task="detection", sizes=sizes)
 

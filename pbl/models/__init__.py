@@ -241,5 +241,7 @@ def _check_inputs(model: keras.Model, name: str, input_shape: tuple[int, int, in
         raise InputError(
             "MODELS['{name}'] is built for images of {theirs}; these are {ours} (height, width, channels). Write"
             " keras.Input(input_shape), or set image_size and channels.",
-            name=name, theirs="x".join(map(str, theirs)), ours="x".join(map(str, input_shape)),
-        )  # fmt: skip
+            name=name,
+            theirs="x".join(map(str, theirs)),
+            ours="x".join(map(str, input_shape)),
+        )

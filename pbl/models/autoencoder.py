@@ -13,10 +13,16 @@ from keras import layers, ops
 from pbl.models.card import DIGIT, Card
 
 CARDS = {
-    "autoencoder": Card("Functional", 1986, "Rumelhart et al. 1986, PDP 1, chapter 8", DIGIT, 1, 209_968, 208_896, task="anomaly"),
-    "conv_autoencoder": Card("Functional", 2006, "Hinton and Salakhutdinov 2006, Science 313", DIGIT, 1, 113_841, 1_144_640, task="anomaly"),
-    "vae": Card("Functional", 2013, "Kingma and Welling 2013, arXiv:1312.6114", DIGIT, 1, 214_096, 212_992, task="anomaly"),
-}  # fmt: skip
+    "autoencoder": Card(
+        "Functional", 1986, "Rumelhart et al. 1986, PDP 1, chapter 8", DIGIT, 1, 209_968, 208_896, task="anomaly"
+    ),
+    "conv_autoencoder": Card(
+        "Functional", 2006, "Hinton and Salakhutdinov 2006, Science 313", DIGIT, 1, 113_841, 1_144_640, task="anomaly"
+    ),
+    "vae": Card(
+        "Functional", 2013, "Kingma and Welling 2013, arXiv:1312.6114", DIGIT, 1, 214_096, 212_992, task="anomaly"
+    ),
+}
 
 
 @keras.saving.register_keras_serializable("pbl")

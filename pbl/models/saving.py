@@ -234,8 +234,10 @@ def whole_weights(folder: Path, name: str, model: keras.Model, epoch: int | None
             return
         reason = InputError(
             "{file} is of epoch {kept}, but the run's best model is of epoch {epoch}: it was not copied. Restore it from a copy.",
-            file=weights_file, kept=_epoch_of(kept), epoch=epoch,
-        )  # fmt: skip
+            file=weights_file,
+            kept=_epoch_of(kept),
+            epoch=epoch,
+        )
     except FileNotFoundError:
         reason = InputError(
             "{file} is missing. Restore it from a copy, or train again with --fresh.", file=weights_file

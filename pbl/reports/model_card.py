@@ -59,8 +59,9 @@ ORDER = (
     "versions",
 )
 _MARKED = re.compile(
-    r"^<!-- pbl:(?P<name>\w+) (?P<sum>[0-9a-f]{8}) -->\r?\n(?P<text>.*?)^<!-- /pbl:(?P=name) -->", re.DOTALL | re.MULTILINE
-)  # fmt: skip
+    r"^<!-- pbl:(?P<name>\w+) (?P<sum>[0-9a-f]{8}) -->\r?\n(?P<text>.*?)^<!-- /pbl:(?P=name) -->",
+    re.DOTALL | re.MULTILINE,
+)
 _KINDS = {
     "classification": "image-classification",
     "segmentation": "image-segmentation",
@@ -245,7 +246,10 @@ def _list_data(run: Run, language: str) -> list[str]:
 
 def _list_metrics(run: Run, language: str) -> list[str]:
     lines: list[str] = []
-    for split, title in (("val", "On {images:,} validation images"), ("test", "On {images:,} test images, which were looked at {uses} {uses:time|times}")):  # fmt: skip
+    for split, title in (
+        ("val", "On {images:,} validation images"),
+        ("test", "On {images:,} test images, which were looked at {uses} {uses:time|times}"),
+    ):
         try:
             result = run.read_json(f"metrics_{split}.json")
         except InputError:

@@ -179,5 +179,7 @@ class FolderLock:
             where = Sentence("process {pid} on {host}", pid=lock["pid"], host=lock["host"])
         raise InUse(
             "{run} is being trained now, by {where}. Wait for it (if its machine is lost, {seconds} s), or train a second run: add --fresh.",
-            run=self.path, where=where, seconds=LOCK_EXPIRES_SECONDS,
-        )  # fmt: skip
+            run=self.path,
+            where=where,
+            seconds=LOCK_EXPIRES_SECONDS,
+        )

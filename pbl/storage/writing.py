@@ -264,8 +264,9 @@ def append_line(file: Path, line: str) -> None:
                 os.truncate(file, size)
         raise InputError(
             "{file} could not be written: {reason}. Its earlier content is not damaged. Free some space or choose another folder.",
-            file=file, reason=error.strerror or error,
-        ) from error  # fmt: skip
+            file=file,
+            reason=error.strerror or error,
+        ) from error
 
 
 def is_full(error: BaseException) -> bool:

@@ -53,8 +53,10 @@ def check_outputs(model: keras.Model, pixels: np.ndarray, num_classes: int) -> s
         raise InputError(
             "The model gives the shape {shape} for {n} images of {classes} classes. End it with"
             " Dense(num_classes, activation='softmax').",
-            shape=tuple(outputs.shape), n=len(pixels), classes=num_classes,
-        )  # fmt: skip
+            shape=tuple(outputs.shape),
+            n=len(pixels),
+            classes=num_classes,
+        )
     rows = keras.ops.convert_to_numpy(keras.ops.cast(outputs, "float32"))
     if rows.min() < 0 or abs(rows.sum(axis=1) - 1).max() > 1e-2:
         raise InputError(

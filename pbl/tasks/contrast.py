@@ -169,8 +169,9 @@ def judge(model: keras.Model, data: Data, images: Images, question: Question) ->
         found["levels"] = judged["levels"][-1:] if found["supervised"] else judged["levels"]
         of_all = {(of["name"], of["way"]): of for of in judged["levels"][-1]["arms"]}
         metrics |= {
-            "probe": of_all["encoder", "probe"]["accuracy"], "nearest": of_all["encoder", "nearest"]["accuracy"],
-        }  # fmt: skip
+            "probe": of_all["encoder", "probe"]["accuracy"],
+            "nearest": of_all["encoder", "nearest"]["accuracy"],
+        }
         for name, way in (("probe", "probe"), ("nearest", "nearest")):
             intervals[name] = [of_all["encoder", way][end] for end in ("low", "high")]
         if len(found["levels"]) > 1:
@@ -183,13 +184,24 @@ def judge(model: keras.Model, data: Data, images: Images, question: Question) ->
         metrics |= found["pairs"]["metrics"]
         intervals |= found["pairs"]["intervals"]
     result = {
-        "images": len(images.labels), "headline": "eer" if has_identities else "probe",
-        "better": "lower" if has_identities else "higher", "metrics": metrics, "intervals": intervals, "contrast": found,
-    }  # fmt: skip
+        "images": len(images.labels),
+        "headline": "eer" if has_identities else "probe",
+        "better": "lower" if has_identities else "higher",
+        "metrics": metrics,
+        "intervals": intervals,
+        "contrast": found,
+    }
     figures = draw_contrast(
-        question.run, question.split, result, features, images.labels, data.class_names,
-        _make_gallery(known, train, features, images), pairs, question.all_figures,
-    )  # fmt: skip
+        question.run,
+        question.split,
+        result,
+        features,
+        images.labels,
+        data.class_names,
+        _make_gallery(known, train, features, images),
+        pairs,
+        question.all_figures,
+    )
     return Judged(result, arrays, figures)
 
 
@@ -226,11 +238,13 @@ def _judge_pairs(
             low, high = np.quantile(samples - theirs, [0.025, 0.975]) if len(samples) else (None, None)
             found["pair_controls"].append(
                 {
-                    "name": name, "eer": judged["metrics"]["eer"], "value": value,
+                    "name": name,
+                    "eer": judged["metrics"]["eer"],
+                    "value": value,
                     "low": None if low is None else float(min(low, value)),
                     "high": None if high is None else float(max(high, value)),
                 }
-            )  # fmt: skip
+            )
     return pairs
 
 

@@ -35,8 +35,10 @@ def check(model: keras.Model, data: Data) -> str:
         raise InputError(
             "task=detection: `predict` of {model} gives {found} for {n} images; it must give [{n}, boxes, 6]: left, top, right, bottom, class and "
             "score, class -1 if there is no box. Use model=center_net, or end yours with a CenterNet (pbl.models.center_net).",
-            model=model.name, found=list(found.shape), n=len(data.images("val").view[:2]),
-        )  # fmt: skip
+            model=model.name,
+            found=list(found.shape),
+            n=len(data.images("val").view[:2]),
+        )
     return "float32"
 
 
@@ -80,14 +82,25 @@ def judge(model: keras.Model, data: Data, images: Images, question: Question) ->
         metrics = {("box_" + name if name in ("precision", "recall") else name): of for name, of in metrics.items()}
         intervals["right_count"] = shown["right_count_interval"]
     result = {
-        "headline": "map50", "better": "higher", "metrics": metrics, "intervals": intervals, **numbers,
+        "headline": "map50",
+        "better": "higher",
+        "metrics": metrics,
+        "intervals": intervals,
+        **numbers,
         "is_validation": question.is_validation,
-    }  # fmt: skip
+    }
     arrays = {"boxes": measured.found, **_list_values(measured.values, images, name_groups(question.groups))}
     figures = draw_detection(
-        f"{question.run}, {question.split}", images.view, images.names, images.boxes, measured.found, measured.matches,
-        data.class_names, numbers["threshold"], question.all_figures,
-    )  # fmt: skip
+        f"{question.run}, {question.split}",
+        images.view,
+        images.names,
+        images.boxes,
+        measured.found,
+        measured.matches,
+        data.class_names,
+        numbers["threshold"],
+        question.all_figures,
+    )
     return Judged(result, arrays, figures)
 
 

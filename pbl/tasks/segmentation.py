@@ -73,14 +73,18 @@ def check(model: keras.Model, data: Data) -> str:
         raise InputError(
             "task=segmentation: {model} gives {found} for {n} images; it must give {shape}, a probability of each class for each pixel. Use "
             "model=unet, or end yours with Conv2D(num_classes, 1, activation='softmax', dtype='float32').",
-            model=model.name, found=tuple(getattr(outputs, "shape", ())) or type(outputs).__name__, n=len(pixels), shape=shape,
-        )  # fmt: skip
+            model=model.name,
+            found=tuple(getattr(outputs, "shape", ())) or type(outputs).__name__,
+            n=len(pixels),
+            shape=shape,
+        )
     rows = keras.ops.convert_to_numpy(keras.ops.cast(outputs, "float32"))
     if rows.min() < 0 or abs(rows.sum(axis=-1) - 1).max() > 1e-2:
         raise InputError(
             "task=segmentation: the outputs of {model} are not probabilities: for a pixel they sum to {total:.3g}. End it with a softmax.",
-            model=model.name, total=float(rows.sum(axis=-1).ravel()[0]),
-        )  # fmt: skip
+            model=model.name,
+            total=float(rows.sum(axis=-1).ravel()[0]),
+        )
     return keras.backend.standardize_dtype(outputs.dtype)
 
 
@@ -129,15 +133,26 @@ def judge(model: keras.Model, data: Data, images: Images, question: Question) ->
     if mean.low is not None and judged["dice"] is not None:
         intervals["dice"] = [mean.low, mean.high]
     result = {
-        "headline": "dice", "better": "higher", "metrics": metrics, "intervals": intervals, **numbers,
+        "headline": "dice",
+        "better": "higher",
+        "metrics": metrics,
+        "intervals": intervals,
+        **numbers,
         "is_validation": question.is_validation,
         "threshold": _judge_threshold(table, foreground, truth, names, groups, question),
-    }  # fmt: skip
+    }
     arrays = {"masks": predicted.masks, **_list_values(measured.units, images, groups)}
     figures = draw_masks(
-        f"{question.run}, {question.split}", images.view, images.names, truth, predicted.masks,
-        average_within(measured.dice), result, table, question.all_figures,
-    )  # fmt: skip
+        f"{question.run}, {question.split}",
+        images.view,
+        images.names,
+        truth,
+        predicted.masks,
+        average_within(measured.dice),
+        result,
+        table,
+        question.all_figures,
+    )
     return Judged(result, arrays, figures)
 
 

@@ -248,8 +248,10 @@ class ExactResume(keras.callbacks.Callback):
         if state["step"] % self.model.steps_per_execution:
             raise InputError(
                 "{folder} contains the state of step {step}, which steps_per_execution={n} does not reach. Give 1, or the old value.",
-                folder=self.folder, step=state["step"], n=self.model.steps_per_execution,
-            )  # fmt: skip
+                folder=self.folder,
+                step=state["step"],
+                n=self.model.steps_per_execution,
+            )
 
     def _find_callbacks(self) -> list[keras.callbacks.Callback]:
         """The callbacks of this `fit`, without this one."""
@@ -454,9 +456,12 @@ class ExactResume(keras.callbacks.Callback):
                 raise InputError(
                     "{folder} contains the state of another training: for '{kind}' it has {theirs} variables, this one {ours}, or they differ in "
                     "shape.{hint} To train this one, give another folder.",
-                    folder=self.folder, kind=kind, theirs=len(values), ours=len(variables),
+                    folder=self.folder,
+                    kind=kind,
+                    theirs=len(values),
+                    ours=len(variables),
                     hint="" if variables else Sentence(" They are created when it is built: build it before `fit`."),
-                )  # fmt: skip
+                )
             for variable, value in zip(variables, values, strict=True):
                 variable.assign(value)
 
@@ -469,8 +474,10 @@ class ExactResume(keras.callbacks.Callback):
         if names != [type(callback).__name__ for callback in ours]:
             raise InputError(
                 "{folder} contains the state of a training with the callbacks {theirs}; these are {ours}. Give the same, or another folder.",
-                folder=self.folder, theirs=", ".join(names), ours=", ".join(type(callback).__name__ for callback in ours),
-            )  # fmt: skip
+                folder=self.folder,
+                theirs=", ".join(names),
+                ours=", ".join(type(callback).__name__ for callback in ours),
+            )
         states = [_unpack(packed, arrays, state["grown"]) for _, packed in kept]
         for callback, values in zip(ours, states, strict=True):
             if hasattr(callback, "set_state"):

@@ -86,8 +86,9 @@ class Journal:
                 os.truncate(self.file, self.size)
             raise InputError(
                 "{file} could not be written: {reason}. Its earlier content is not damaged. Free some space or choose another folder.",
-                file=self.file, reason=error.strerror or errno.errorcode.get(error.errno, error),
-            ) from error  # fmt: skip
+                file=self.file,
+                reason=error.strerror or errno.errorcode.get(error.errno, error),
+            ) from error
         self.size += len(data)
         self._new = []
 

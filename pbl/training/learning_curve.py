@@ -87,8 +87,10 @@ def measure_learning_curve(
     if rarest * FRACTIONS[-2] < FEWEST_IN_CLASS:
         raise InputError(
             "{source} is too small for a learning curve: its rarest class has {rarest} training images, but half of them must be at least {fewest}.",
-            source=config.dataset, rarest=rarest, fewest=FEWEST_IN_CLASS,
-        )  # fmt: skip
+            source=config.dataset,
+            rarest=rarest,
+            fewest=FEWEST_IN_CLASS,
+        )
     planned = []
     for fraction in FRACTIONS:
         if rarest * fraction < FEWEST_IN_CLASS:
@@ -122,8 +124,14 @@ def measure_learning_curve(
     message = Sentence(
         "With all {images:,} training images {now:.1%} of the validation images are right; with {twice:,} expect {expected:.1%},"
         " between {low:.1%} and {high:.1%}: {verdict}",
-        images=count, now=now, twice=2 * count, expected=expected, low=low, high=high, verdict=verdict,
-    )  # fmt: skip
+        images=count,
+        now=now,
+        twice=2 * count,
+        expected=expected,
+        low=low,
+        high=high,
+        verdict=verdict,
+    )
     picture = file.with_name("learning_curve.png")
     with replacing(picture) as temporary:
         title = caption("{experiment}: more data?", experiment=config.experiment)

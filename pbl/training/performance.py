@@ -229,9 +229,14 @@ def _fuse(layer: keras.layers.BatchNormalization, stock: Callable) -> Callable:
         offset = tf.cast(layer.beta, tf.float32) if layer.center else tf.zeros_like(moving_mean)
         if not (training and layer.trainable):
             return tf.raw_ops.FusedBatchNormV3(
-                x=inputs, scale=scale, offset=offset, mean=moving_mean, variance=moving_variance,
-                epsilon=layer.epsilon, is_training=False,
-            ).y  # fmt: skip
+                x=inputs,
+                scale=scale,
+                offset=offset,
+                mean=moving_mean,
+                variance=moving_variance,
+                epsilon=layer.epsilon,
+                is_training=False,
+            ).y
         fused = tf.raw_ops.FusedBatchNormV3(
             x=inputs, scale=scale, offset=offset, mean=[], variance=[], epsilon=layer.epsilon, is_training=True
         )

@@ -150,9 +150,10 @@ def search(
         tell(
             Sentence(
                 "The best {n} settings are trained with {seeds} seeds each. Then the best one is chosen.",
-                n=len(best), seeds=SEEDS,
+                n=len(best),
+                seeds=SEEDS,
             )
-        )  # fmt: skip
+        )
         planned = [
             (
                 {"trial": trial.number + 1, "seed": config.seed + more},
@@ -403,23 +404,33 @@ class Study:
         }
         run = str(self.journal.parent / facts["run"]) if "run" in facts else ""
         return Trial(
-            trial.number, words, "failed" if facts.get("failed") else status,
-            trial.value if status == "finished" else None, facts.get("loss"), run, facts.get("reason", ""),
+            trial.number,
+            words,
+            "failed" if facts.get("failed") else status,
+            trial.value if status == "finished" else None,
+            facts.get("loss"),
+            run,
+            facts.get("reason", ""),
             len(trial.intermediate_values),
-        )  # fmt: skip
+        )
 
     def tabulate(self, trials: list[Trial]) -> pd.DataFrame:
         """Returns trials as a table, one row for each."""
         return pd.DataFrame(
             [
                 {
-                    "trial": trial.number + 1, **trial.words, "run": trial.run, "status": trial.status,
-                    f"val_{self.measure}": trial.score, "val_log_loss": trial.loss, "epochs": trial.epochs,
+                    "trial": trial.number + 1,
+                    **trial.words,
+                    "run": trial.run,
+                    "status": trial.status,
+                    f"val_{self.measure}": trial.score,
+                    "val_log_loss": trial.loss,
+                    "epochs": trial.epochs,
                     "reason": trial.reason,
                 }
                 for trial in trials
             ]
-        )  # fmt: skip
+        )
 
     def importance(self) -> dict[str, float]:
         """Returns the share of the scores' variance that each setting explains alone, the largest first; {} if that cannot be measured."""
@@ -461,10 +472,13 @@ def describe_winner(found: Found) -> list[Sentence]:
     best = Sentence(
         "The best by the mean over {n} seeds is trial {trial}: {settings}. Its score: {claimed} in the trial, {mean} as the mean over seeds, {new} "
         "with only the new seeds.",
-        n=len(own), trial=winner.number + 1, claimed=tell(winner.score), mean=tell(sum(own) / len(own)),
+        n=len(own),
+        trial=winner.number + 1,
+        claimed=tell(winner.score),
+        mean=tell(sum(own) / len(own)),
         new=tell(sum(new) / len(new)) if new else "-",
         settings=" ".join(f"{key}={word}" for key, word in winner.words.items()),
-    )  # fmt: skip
+    )
     told = (
         "The score of a trial, {claimed}, is probably too high: it is the luckiest of {finished} finished trials, chosen on the same {images:,} "
         "validation images. New seeds remove the luck of the training, but not the luck of the images. Only the test split gives an honest score, "

@@ -214,8 +214,10 @@ def plan_comparison(
             if config.fine_tune_epochs >= epochs:
                 raise InputError(
                     "--epochs {epochs}: {experiment} has {tuned} epochs of fine-tuning already. Give more.",
-                    epochs=epochs, experiment=config.experiment, tuned=config.fine_tune_epochs,
-                )  # fmt: skip
+                    epochs=epochs,
+                    experiment=config.experiment,
+                    tuned=config.fine_tune_epochs,
+                )
         configs = [config.replace(epochs=epochs - config.fine_tune_epochs) for config in configs]
     if minutes is not None:
         with _timing(budget_file):
@@ -255,9 +257,12 @@ def _fit_to_minutes(config: Config, minutes: float, file: Path | None, tell: Cal
         tell(
             Sentence(
                 "{experiment}: {seconds:.1f} s per epoch, so {epochs} epochs in {minutes:g} minutes",
-                experiment=config.experiment, seconds=seconds, epochs=known[key], minutes=minutes,
+                experiment=config.experiment,
+                seconds=seconds,
+                epochs=known[key],
+                minutes=minutes,
             )
-        )  # fmt: skip
+        )
         if file is not None:
             with replacing(file) as temporary:
                 temporary.write_text(json.dumps(known), encoding="utf-8")

@@ -47,8 +47,10 @@ def take_weights(model: keras.Model, config: Config, class_names: Sequence[str])
         except (OSError, KeyError, ValueError) as error:
             raise InputError(
                 "initial_weights={source} cannot be loaded into {model}: {error} Give the folder of a run, or a .weights.h5 of the same model.",
-                source=source, model=config.model, error=" ".join(str(error).split())[:300],
-            ) from None  # fmt: skip
+                source=source,
+                model=config.model,
+                error=" ".join(str(error).split())[:300],
+            ) from None
         return Sentence("All weights start from {source}.", source=source)
     run = load_run(source)
     if run.config.task == "contrast" and config.task != "contrast":

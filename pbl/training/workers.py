@@ -96,10 +96,13 @@ def run_workers(
             # Into files, not pipes: if this process is killed, output that nobody reads does not stop the workers.
             said = opened.enter_context((folder / f"{number}.txt").open("wb"))
             worker = subprocess.Popen(
-                [sys.executable, "-m", "pbl", *words], stdin=subprocess.DEVNULL, stdout=said, stderr=subprocess.STDOUT,
+                [sys.executable, "-m", "pbl", *words],
+                stdin=subprocess.DEVNULL,
+                stdout=said,
+                stderr=subprocess.STDOUT,
                 env={**os.environ, "PYTHONPATH": find_python_path(), "PYTHONUNBUFFERED": "1", **share},
                 start_new_session=True,  # Ctrl-C reaches them only through this process, once
-            )  # fmt: skip
+            )
             read = opened.enter_context((folder / f"{number}.txt").open(encoding="utf-8", errors="replace"))
             workers.append((worker, read))
         with _stopping(worker for worker, _ in workers) as was_stopped:
@@ -125,9 +128,10 @@ def _wait(workers: list, tell: Callable[[str], None], say_line: Callable[[str], 
                     tell(
                         Sentence(
                             "Worker {number} was killed (signal {signal}). Another process resumes its run.",
-                            number=number, signal=-worker.returncode,
+                            number=number,
+                            signal=-worker.returncode,
                         )
-                    )  # fmt: skip
+                    )
 
 
 @contextlib.contextmanager

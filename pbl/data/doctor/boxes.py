@@ -28,10 +28,20 @@ LARGEST_SIZE = 4  # times the present image size: the largest that is suggested
 # Checks whose pictures show the boxes over the images.
 DRAWN = frozenset(
     {
-        "seldom_objects", "boxes_outside", "double_boxes", "flat_boxes", "lost_boxes", "tiny_boxes", "whole_image_boxes",
-        "shared_centres", "copies_with_other_boxes", "empty_images", "boxes_left_out", "images_without_annotation",
+        "seldom_objects",
+        "boxes_outside",
+        "double_boxes",
+        "flat_boxes",
+        "lost_boxes",
+        "tiny_boxes",
+        "whole_image_boxes",
+        "shared_centres",
+        "copies_with_other_boxes",
+        "empty_images",
+        "boxes_left_out",
+        "images_without_annotation",
     }
-)  # fmt: skip
+)
 # Colours of classes, which people who confuse red and green can tell apart too (Okabe and Ito 2008).
 COLOURS = ((230, 159, 0), (86, 180, 233), (0, 158, 115), (240, 228, 66), (213, 94, 0), (204, 121, 167), (0, 114, 178))
 
@@ -61,8 +71,11 @@ def find_absent_objects(objects: Mapping[str, np.ndarray], class_names: list[str
             "absent_objects",
             "act",
             "No image has a box of {listed} ({classes} of {all_classes} classes): a network cannot learn it. Give images of it, or remove it from the list of classes.",
-            listed=list_names(nowhere), classes=len(nowhere), all_classes=len(class_names), absent=nowhere,
-        )  # fmt: skip
+            listed=list_names(nowhere),
+            classes=len(nowhere),
+            all_classes=len(class_names),
+            absent=nowhere,
+        )
     for split, other, classes, is_blind in absent:
         findings += one_finding(
             "absent_objects",
@@ -73,8 +86,13 @@ def find_absent_objects(objects: Mapping[str, np.ndarray], class_names: list[str
                 if split == "train"
                 else "it cannot be evaluated there. Give more images of it, or use another split (split_seed)."
             ),
-            split=split, earlier=other, listed=list_names(classes), classes=len(classes), all_classes=len(class_names), absent=classes,
-        )  # fmt: skip
+            split=split,
+            earlier=other,
+            listed=list_names(classes),
+            classes=len(classes),
+            all_classes=len(class_names),
+            absent=classes,
+        )
     return findings
 
 
@@ -94,8 +112,12 @@ def find_seldom_objects(
         "act",
         "Classes that fewer than {limit} training images show: {classes}, the rarest '{rarest}' in {fewest}; collect more images of them, or merge classes.",
         [splits["train"].names[at] for at in np.flatnonzero(shown)],
-        classes=len(few), limit=FEWEST_IN_CLASS, rarest=rarest, fewest=few[rarest], images_by_class=few,
-    )  # fmt: skip
+        classes=len(few),
+        limit=FEWEST_IN_CLASS,
+        rarest=rarest,
+        fewest=few[rarest],
+        images_by_class=few,
+    )
 
 
 def find_class_shares(objects: Mapping[str, np.ndarray], class_names: list[str]) -> list[Finding]:
@@ -107,17 +129,20 @@ def find_class_shares(objects: Mapping[str, np.ndarray], class_names: list[str])
         "class_boxes",
         "note",
         "Boxes of the training images: {boxes:,}, {mean:.1f} an image, at most {most} ({listed}).",
-        boxes=int(train.sum()), mean=float(objects["train"].sum(axis=1).mean()), most=int(objects["train"].sum(axis=1).max()),
+        boxes=int(train.sum()),
+        mean=float(objects["train"].sum(axis=1).mean()),
+        most=int(objects["train"].sum(axis=1).max()),
         listed=list_names([f"{class_names[at]} {train[at]:,}" for at in order], 6),
         by_split={split: dict(zip(class_names, of.tolist(), strict=True)) for split, of in counts.items()},
-    )  # fmt: skip
+    )
     if (train > 0).sum() > 1 and train.max() > DOMINANT * train.sum():
         findings += one_finding(
             "dominant_class",
             "note",
             "'{common}' has {share:.0%} of the training boxes: look at the average precision of each class, not at a mean over boxes, and collect more of the others.",
-            share=float(train.max() / train.sum()), common=class_names[order[0]],
-        )  # fmt: skip
+            share=float(train.max() / train.sum()),
+            common=class_names[order[0]],
+        )
     return findings
 
 
@@ -144,9 +169,11 @@ def find_empty_images(splits: Mapping[str, Part]) -> list[Finding]:
             else "they show whether the network finds something that is not there. If they show an object, its box is missing."
         ),
         names,
-        images=len(names), all_images=everything, share=len(names) / everything,
+        images=len(names),
+        all_images=everything,
+        share=len(names) / everything,
         **{f"of_{split}": len(places) for split, places in empty.items()},
-    )  # fmt: skip
+    )
 
 
 def _count_faults(splits: Mapping[str, Part], fault: int) -> tuple[int, list[str]]:
@@ -174,24 +201,27 @@ def find_faulty_boxes(splits: Mapping[str, Part]) -> list[Finding]:
             if is_serious
             else "Boxes that extend beyond the border of their image: {cut}, such as in {examples}; they are clipped there.",
             list(dict.fromkeys(of_outside + of_cut)),
-            cut=cut, outside=outside,
-        )  # fmt: skip
+            cut=cut,
+            outside=outside,
+        )
     flat, of_flat = _count_faults(splits, FLAT)
     if flat:
         findings += one_finding(
             "flat_boxes",
             "note",
             "Boxes without area, with width or height 0: {boxes}, such as in {examples}; they are left out. Draw the boxes of these objects again.",
-            of_flat, boxes=flat,
-        )  # fmt: skip
+            of_flat,
+            boxes=flat,
+        )
     doubled, of_doubled = _count_faults(splits, DOUBLED)
     if doubled:
         findings += one_finding(
             "double_boxes",
             "note",
             "Boxes that occur twice, with the same place and class: {boxes}, such as in {examples}; each counts once.",
-            of_doubled, boxes=doubled,
-        )  # fmt: skip
+            of_doubled,
+            boxes=doubled,
+        )
     lost, of_lost = _count_faults(splits, LOST)
     if lost:
         height, width = splits["train"].pixels.shape[1:3]
@@ -199,8 +229,12 @@ def find_faulty_boxes(splits: Mapping[str, Part]) -> list[Finding]:
             "lost_boxes",
             "act",
             "Boxes of which less than a third is left when their image is cropped to {height}x{width} pixels: {boxes}, in {images} {images:image|images}, such as {examples}; they are left out, although a part of the object may still be visible. Use fit=pad.",
-            of_lost, boxes=lost, images=len(of_lost), height=height, width=width,
-        )  # fmt: skip
+            of_lost,
+            boxes=lost,
+            images=len(of_lost),
+            height=height,
+            width=width,
+        )
     return findings
 
 
@@ -226,9 +260,14 @@ def find_tiny_boxes(splits: Mapping[str, Part]) -> list[Finding]:
         if is_many
         else "Boxes with a side of less than {limit} pixels at {height}x{width}: {boxes} of {all_boxes} ({share:.1%}), such as in {examples}; a network hardly sees such objects; a larger image_size helps.",
         list(dict.fromkeys(names[at] for at in tiny[np.argsort(side[tiny], kind="stable")])),
-        limit=TINY, height=height, width=width, boxes=len(tiny), all_boxes=len(side), share=len(tiny) / len(side),
+        limit=TINY,
+        height=height,
+        width=width,
+        boxes=len(tiny),
+        all_boxes=len(side),
+        share=len(tiny) / len(side),
         larger=int(-(-needed // 32) * 32),
-    )  # fmt: skip
+    )
 
 
 def find_whole_image_boxes(splits: Mapping[str, Part], fit: str) -> list[Finding]:
@@ -258,8 +297,10 @@ def find_whole_image_boxes(splits: Mapping[str, Part], fit: str) -> list[Finding
         "act",
         "A box covers at least {limit:.0%} of the image in {images} of {all_images} training images that have boxes, such as {examples}: the network does not need to find where the object is. Is it a task of classes (task=classification), or are boxes missing?",
         [train.names[at] for at in np.flatnonzero(covers)],
-        limit=WHOLE, images=int(covers.sum()), all_images=int(has.sum()),
-    )  # fmt: skip
+        limit=WHOLE,
+        images=int(covers.sum()),
+        all_images=int(has.sum()),
+    )
 
 
 def find_shared_centres(splits: Mapping[str, Part]) -> list[Finding]:
@@ -282,8 +323,11 @@ def find_shared_centres(splits: Mapping[str, Part]) -> list[Finding]:
         "act" if is_many else "note",
         "Boxes whose centre shares a cell of {stride}x{stride} pixels with the centre of another box of the image: {boxes} of {all_boxes} ({share:.2%}), such as in {examples}; a network that predicts centres finds one of them. A larger image_size separates more of them.",
         names,
-        stride=STRIDE, boxes=shared, all_boxes=everything, share=shared / everything,
-    )  # fmt: skip
+        stride=STRIDE,
+        boxes=shared,
+        all_boxes=everything,
+        share=shared / everything,
+    )
 
 
 def find_copies_with_other_boxes(splits: Mapping[str, Part]) -> list[Finding]:
@@ -296,8 +340,9 @@ def find_copies_with_other_boxes(splits: Mapping[str, Part]) -> list[Finding]:
         "act",
         "Images that occur more than once, with different boxes: {contents}, such as {examples}; look at them and keep the right boxes.",
         [name for group in groups for name in group],
-        contents=len(groups), groups=groups,
-    )  # fmt: skip
+        contents=len(groups),
+        groups=groups,
+    )
 
 
 def _differ(one: np.ndarray, other: np.ndarray) -> bool:
