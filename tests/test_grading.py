@@ -520,6 +520,8 @@ def test_a_class_from_submit_to_the_table(hidden, submitted, float_run, tmp_path
         and "ledger is complete" in summary
         and "data:image/png" in summary
         and "http" not in summary
+        and "final points" in summary
+        and "final points" in out
     )
 
     # A wrong roster leaves no page among those that are handed out.
@@ -712,6 +714,8 @@ def test_the_known_good_submission_stops_a_machine_that_is_not_good(hidden, subm
         ("grade HIDDEN --data HIDDEN", "belongs to the hidden set, and is no folder of submissions"),
         ("grade HIDDEN/images --data HIDDEN", "belongs to the hidden set, and is no folder of submissions"),
         ("grade in --data HIDDEN --out HIDDEN", "is the hidden set. Give another folder"),
+        ("grade in --data HIDDEN --export moodle --out grades", "--export lacks a value: --out is the next option"),
+        ("grade in --data HIDDEN --export moodle", "requires 2 arguments. See: python -m pbl grade --help"),
         ("grade in --data HIDDEN --data in", "--data is given 2 times. Give it once"),
         ("grade absent --data HIDDEN", "No folder or file absent"),
         ("grade in --data HIDDEN --roster absent.csv", "The roster absent.csv cannot be read"),
