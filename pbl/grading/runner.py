@@ -33,7 +33,7 @@ from pbl.grading.roster import Roster, safe_name
 from pbl.grading.rubric import Rubric
 from pbl.grading.sandbox import FULL, LAYERS, MEBIBYTE, NOBODY, Limits
 from pbl.grading.workers import ServerEnded, Workers, read_verdict
-from pbl.storage.writing import check_room, is_full, replacing, timestamp
+from pbl.storage.writing import check_room, is_full, replacing, timestamp, try_again
 
 MOST_PIXEL_FILES = 4  # shapes for which decoded images are kept
 MOST_RESTARTS = 20
@@ -236,7 +236,7 @@ class Runner:
         self._ready()
         limits = replace(self.limits, disk=64 * 1024, files=intake.MOST_ENTRIES, seconds=3600)
         folder = self.new_folder({"limits": limits.as_json(), "most": intake.MOST_ENTRIES})
-        shutil.copyfile(source, folder / SUBMISSION / "0")
+        try_again(lambda: shutil.copyfile(source, folder / SUBMISSION / "0"), source)
         (folder / SUBMISSION / "0").chmod(0o444)
         event = self.workers.run("unpack", folder, limits)
         content = judge.read_regular(folder / OUTPUT, NAMES, 64 * MEBIBYTE)
