@@ -726,6 +726,7 @@ def test_the_known_good_submission_stops_a_machine_that_is_not_good(hidden, subm
         ("grade in --data HIDDEN --tries 3", "--tries is for a leaderboard"),
         ("grade in --data HIDDEN --require recall>1", "valid are accuracy"),
         ("grade in --data HIDDEN", "in contains no submission"),
+        ("grade came --data HIDDEN --roster teams.csv", "team on the roster. Its teams: B, C. Submissions: A. Give"),
         ("submit absent --team A", "No run absent"),
         ("submit RUN", "Missing option '--team'"),
         ("submit RUN --team A --out a.tar", "ends in .zip"),
@@ -736,6 +737,9 @@ def test_the_known_good_submission_stops_a_machine_that_is_not_good(hidden, subm
 def test_wrong_input_gets_one_line(command, hidden, trained_run, tmp_path, monkeypatch, line, said):
     monkeypatch.chdir(tmp_path)
     (tmp_path / "in").mkdir()
+    (tmp_path / "came").mkdir()
+    (tmp_path / "came" / "A.csv").touch()
+    (tmp_path / "teams.csv").write_text("team\nB\nC\n")
     places = {"HIDDEN": hidden, "HIDDEN/images": hidden / "images", "RUN": trained_run.path}
     words = [places.get(word, word) for word in line.split()]
     status, out, err = command(*words)

@@ -168,7 +168,12 @@ class Runner:
                 raise InputError("{path} contains no submission, and there is no roster.", path=self.source)
             came = [submission for submission in found if submission.came_as]
             if came and roster is not None and roster.teams and not any(one.is_expected for one in came):
-                self.tell(Sentence("No submission belongs to any of the {n} {n:team|teams} on the roster: is it the right roster, and does it have a column `team`?", n=len(roster.teams)))  # fmt: skip
+                raise InputError(
+                    "No submission belongs to a team on the roster. Its teams: {teams}. Submissions: {came}. Give the right roster, with a column "
+                    "team, or none.",
+                    teams=clean(", ".join(team.name for team in roster.teams[:5]), 200),
+                    came=clean(", ".join(one.team for one in came[:5]), 200),
+                )
             names = sorted({submission.team for submission in found})
             for team in again:
                 if team not in names:
