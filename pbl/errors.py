@@ -28,9 +28,9 @@ class Sentence(str):
 
 
 def _fill(template: str, fields: dict[str, Any]) -> str:
-    if "|" not in template:
+    if "|" not in template:  # in a locked worker, which needs no forms of words
         return template.format(**fields)
-    from pbl.languages.forms import fill_sentence  # a locked worker needs no forms of words
+    from pbl.languages.forms import fill_sentence
 
     return fill_sentence(template, fields)
 

@@ -20,6 +20,7 @@ from PIL import Image, ImageFile, ImageOps
 import pbl
 from pbl.data import class_folders, npz_arrays, store, zip_archive
 from pbl.data.cache import cache_folder
+from pbl.data.paths import names_beside
 from pbl.errors import InputError
 from pbl.storage.reading import read_arrays
 
@@ -417,6 +418,8 @@ def test_a_path_that_is_not_there(tmp_path, monkeypatch):
         pbl.load_data(tmp_path / "fotos")
     with pytest.raises(InputError, match=r"No file .*a\.npz.*Valid: my photos, photos"):
         pbl.load_data(tmp_path / "a.npz")
+    for name, near in (("zebra.gz", None), ("photo.zip", "photos"), ("photos.tar", "photos")):
+        assert names_beside(tmp_path / name).fields["nearest"] == near  # a common ending makes no name near
 
 
 def test_links_that_lead_in_circles_are_listed_once(tmp_path):

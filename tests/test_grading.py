@@ -520,6 +520,8 @@ def test_a_class_from_submit_to_the_table(hidden, submitted, float_run, tmp_path
         and "ledger is complete" in summary
         and "data:image/png" in summary
         and "http" not in summary
+        and "final points" in summary
+        and "final points" in out
     )
 
     # A wrong roster leaves no page among those that are handed out.
@@ -712,6 +714,8 @@ def test_the_known_good_submission_stops_a_machine_that_is_not_good(hidden, subm
         ("grade HIDDEN --data HIDDEN", "belongs to the hidden set, and is no folder of submissions"),
         ("grade HIDDEN/images --data HIDDEN", "belongs to the hidden set, and is no folder of submissions"),
         ("grade in --data HIDDEN --out HIDDEN", "is the hidden set. Give another folder"),
+        ("grade in --data HIDDEN --export moodle --out grades", "--export lacks a value: --out is the next option"),
+        ("grade in --data HIDDEN --export moodle", "requires 2 arguments. See: python -m pbl grade --help"),
         ("grade in --data HIDDEN --data in", "--data is given 2 times. Give it once"),
         ("grade absent --data HIDDEN", "No folder or file absent"),
         ("grade in --data HIDDEN --roster absent.csv", "The roster absent.csv cannot be read"),
@@ -722,6 +726,7 @@ def test_the_known_good_submission_stops_a_machine_that_is_not_good(hidden, subm
         ("grade in --data HIDDEN --tries 3", "--tries is for a leaderboard"),
         ("grade in --data HIDDEN --require recall>1", "valid are accuracy"),
         ("grade in --data HIDDEN", "in contains no submission"),
+        ("grade came --data HIDDEN --roster teams.csv", "team on the roster. Its teams: B, C. Submissions: A. Give"),
         ("submit absent --team A", "No run absent"),
         ("submit RUN", "Missing option '--team'"),
         ("submit RUN --team A --out a.tar", "ends in .zip"),
@@ -732,6 +737,9 @@ def test_the_known_good_submission_stops_a_machine_that_is_not_good(hidden, subm
 def test_wrong_input_gets_one_line(command, hidden, trained_run, tmp_path, monkeypatch, line, said):
     monkeypatch.chdir(tmp_path)
     (tmp_path / "in").mkdir()
+    (tmp_path / "came").mkdir()
+    (tmp_path / "came" / "A.csv").touch()
+    (tmp_path / "teams.csv").write_text("team\nB\nC\n")
     places = {"HIDDEN": hidden, "HIDDEN/images": hidden / "images", "RUN": trained_run.path}
     words = [places.get(word, word) for word in line.split()]
     status, out, err = command(*words)

@@ -1,5 +1,9 @@
 """Whose is a submission, and when did it come: rosters, downloads of learning platforms, times. Nothing is graded here."""
 
+import errno
+import hashlib
+import io
+import os
 from datetime import UTC, date, datetime, timedelta
 from pathlib import Path
 from zoneinfo import ZoneInfo
@@ -11,7 +15,7 @@ from pbl.errors import InputError
 from pbl.grading import Rubric, results
 from pbl.grading.formats import choose_parts
 from pbl.grading.hidden import Hidden
-from pbl.grading.intake import File, find_sources, find_submissions, list_files
+from pbl.grading.intake import File, copy_file, find_sources, find_submissions, list_files
 from pbl.grading.roster import Roster, Team, read_roster, safe_name
 from pbl.grading.times import count_days_late, read_time
 
@@ -124,6 +128,31 @@ def test_equal_files_of_one_team_are_one_submission_and_others_are_not(tmp_path)
         return find_submissions(find_sources(files, roster, "class"), roster)[0]
 
     assert sort_two("one", "two").parts and sort_two("one", "three").problem.reason == "two_submissions"
+
+
+def test_a_drive_that_fails_for_a_moment_is_read_again(tmp_path, monkeypatch):
+    """It damages no submission, and makes no two submissions of equal files."""
+    content, failures = b"zip" * 700_000, [True, True]
+
+    class Failing(io.BytesIO):
+        def read(self, size=-1):
+            if self.tell() and failures:
+                failures.pop()
+                raise OSError(errno.EIO, os.strerror(errno.EIO))
+            return super().read(size)
+
+    (tmp_path / "a.zip").write_bytes(content)
+    monkeypatch.setattr("pbl.storage.writing.RETRY_SECONDS", (0, 0))
+    monkeypatch.setattr(os, "fdopen", lambda number, mode: (os.close(number), Failing(content))[1])
+    sha = copy_file(tmp_path / "a.zip", tmp_path / "copy", 3)
+    assert not failures and sha == hashlib.sha256(content).hexdigest() and (tmp_path / "copy").read_bytes() == content
+    monkeypatch.setattr("pbl.storage.writing.RETRY_SECONDS", ())
+    roster = Roster([Team("A", words=["x", "y"])])
+    files = [File(f"{name}_assignsubmission_file_/a.zip", tmp_path / "a.zip") for name in ("x_1", "y_2")]
+    failures.append(True)
+    with pytest.raises(OSError, match="Input/output error"):
+        find_submissions(find_sources(files, roster, "class"), roster)
+    assert find_submissions(find_sources(files, roster, "class"), roster)[0].parts
 
 
 def test_a_zip_and_another_kind_beside_it_are_two_submissions(content):

@@ -195,7 +195,7 @@ def test_sentences_within_sentences_are_said_in_the_same_language():
         == "my.py の 3 行目：'{x}' というモデルはありません。'mlp' のことですか。使えるもの：mlp, vgg16。"
     )
     both = join_sentences([Sentence("It has none."), "{plain}"])
-    assert both == "It has none. {plain}" and languages.say_sentence(both, "ja") == "オプションはありません。 {plain}"
+    assert both == "It has none. {plain}" and languages.say_sentence(both, "ja") == "オプションはありません。{plain}"
     assert languages.say("{file}: {kept}.", "ja", file="a", kept="Permission denied") == "a: Permission denied."
     assert "権限がありません" in languages.say(
         "{folder} cannot be made: {reason}.", "ja", folder="a", reason="Permission denied"
@@ -259,7 +259,7 @@ WRONG = [
     ("train --runs file", "フォルダ file/digits_resnet20 に書き込めません（フォルダではありません）。"),
     ("evaluate runs/small/009", "実験 runs/small/009 はありません。ここにある実験：runs/small/001。"),
     ("evaluate runs/small/001 --require accurracy>=1", "'accurracy' という指標はありません。'accuracy' のことですか。"),
-    ("predict runs/small/001 empty.png text.jpg", "empty.png は空（0 バイト）です。コピーかダウンロードをやり直してください。 text.jpg は読める画像ではありません。"),
+    ("predict runs/small/001 empty.png text.jpg", "empty.png は空（0 バイト）です。コピーかダウンロードをやり直してください。text.jpg は読める画像ではありません。"),
     ("compare runs/none", "runs/none は存在しません。"),
     ("report", "どの実験ですか。"),
     ("log file", "フォルダ file がありません。"),

@@ -34,7 +34,7 @@ def test_parents_changes_and_gains(tmp_path, write_run):
     write_run("b/004", MORE, **mlp, epochs=90, label_smoothing=0.1, loss="categorical_crossentropy")
     write_run("b/005", MORE, **mlp, epochs=90)
     write_run("b/006", BASE, **mlp, initial_weights="elsewhere/a/001/best.weights.h5", epochs=90, seed=1)
-    write_run("b/007", BASE, **mlp, augmentation={"flip": True}, epochs=90, memory_budget=2.0)
+    write_run("b/007", BASE, **mlp, augmentation={"flip": True}, epochs=90, memory_budget=2.0, positive_class="odd")
     runs = by_name(tmp_path)
     assert list(runs) == [*(f"a/00{n}" for n in range(1, 5)), *(f"b/00{n}" for n in range(1, 8))]  # the oldest first
     told = {name: (run.parent and run.parent.name, describe_changes(run)) for name, run in runs.items()}
@@ -51,7 +51,7 @@ def test_parents_changes_and_gains(tmp_path, write_run):
         "b/004": ("a/002", "label_smoothing: 0 -> 0.1"),  # it needs the other loss
         "b/005": ("a/002", "nothing: the same settings and seed"),
         "b/006": ("a/001", f"initial_weights: none -> elsewhere/a/001/best.weights.h5; epochs: 30 -> 90; another seed {at_once}"),
-        "b/007": ("b/005", "augmentation.flip: false -> true"),  # the images' folder has made no difference
+        "b/007": ("b/005", "augmentation.flip: false -> true"),  # what changes no network is no change
     }  # fmt: skip
     gain = runs["a/002"].gain
     assert gain == pytest.approx((0.1, *paired_interval(160, 20, 0, 200))) and gain.is_clear

@@ -185,13 +185,17 @@ def test_what_people_write_is_only_read(team, language):
         again = write_team_report(team, other)  # headings count in either language
         page = Page(again.file)
         assert made.notes.read_bytes() == content and again.kept is None, encoding
-        assert "Conclusion" not in again.open and len(again.open) == 5 and page.boxes == 4
+        assert "Conclusion" not in again.open and len(again.open) == 5 and page.boxes == 4 and not again.unknown
         after = page.text.rpartition(languages.say("Conclusion", other))[2]
         assert after.split() == [
             *"Dropout <b>helped</b>. {{ 7 }} why 最後です。".split(),
             *languages.say("Further notes", other).split(),
             "Sato",
         ]
+    made.notes.write_text(before.replace(f"## {said}\n", "## Conclusoin\n\nIt helped.\n"), encoding="utf-8")
+    mistyped = write_team_report(team, language)
+    assert mistyped.unknown == [("Conclusoin", "Discussion")] and "Conclusion" in mistyped.open
+    assert "It helped." in Page(mistyped.file).text  # it is told, and its text is shown
     for wrong in (b"\xff\x00\x81", written.encode("utf-16")):
         made.notes.write_bytes(wrong)
         with pytest.raises(InputError, match=r"team_notes\.md is not text in UTF-8"):

@@ -128,7 +128,8 @@ def main(arguments: list[str] | None = None) -> int:
         what = what.replace("Value error, ", "")
         what += "" if what.endswith((".", "?", "!", "。")) else "."
         context = getattr(error, "ctx", None)
-        path = context.command_path if context else "python -m pbl"
+        command = arguments[0] if arguments[0] in program.commands else ""  # typer's parser does not tell it
+        path = context.command_path if context else f"python -m pbl {command}".rstrip()
         message = say("{what} See: {command} --help", what=what, command=path)
     finally:
         os.environ.pop(NO_CODE, None)  # it is valid for one command

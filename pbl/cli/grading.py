@@ -330,15 +330,15 @@ def _show_grades(rows: list[dict[str, Any]], out: Path) -> None:
                 *(*sums, str(row["tie_group"] or ""), remark),
             )
         )
-    header = ("team", "status", *HEADERS[headline], "points", *(("total",) if has_total else ()), "tie group")
+    header = ("team", "status", *HEADERS[headline], "final points", *(("total",) if has_total else ()), "tie group")
     print_table([*(say(title) for title in header), ""], shown)
     if lacking:
         told = "No total yet for {n} {n:team|teams}, since some marks are missing: {teams}. Fill them in: {file}; the same command adds them up."
-        print(say(told, n=len(lacking), teams=", ".join(lacking[:8]), file=out / "marks.csv"))
+        print(say(told, n=len(lacking), teams=say(", ").join(lacking[:8]), file=out / "marks.csv"))
     pointless = [row["team"] for row in rows if row["total"] is None and not row["missing_marks"]] if has_total else []
     if pointless:
         told = "No total for {n} {n:team|teams} without points, so decide what to give: {teams}."
-        print(say(told, n=len(pointless), teams=", ".join(pointless[:8])))
+        print(say(told, n=len(pointless), teams=say(", ").join(pointless[:8])))
     told = "{table}, {page}, feedback for each team in {folder}"
     print(say(told, table=out / "grades.csv", page=out / "summary.html", folder=out / "teams"))
 

@@ -38,14 +38,25 @@ class Command(_WithHelp, typer.core.TyperCommand):
     """One command."""
 
     def parse_args(self, context: Any, words: list[str]) -> list[str]:
-        _, _, given = self.make_parser(context).parse_args(args=list(words))
+        values, _, given = self.make_parser(context).parse_args(args=list(words))
+        known = {name for option in self.get_params(context) for name in (*option.opts, *option.secondary_opts)}
         for option in given:
+            _check_is_complete(option, values.get(option.name), known)
             is_single = option.param_type_name == "option" and not option.multiple and not option.is_flag
             if is_single and given.count(option) > 1:  # typer takes the last, and is silent about the others
                 raise InputError(
                     "{option} is given {n} times. Give it once.", option=option.opts[0], n=given.count(option)
                 )
         return super().parse_args(context, words)
+
+
+def _check_is_complete(option: Any, value: Any, known: set[str]) -> None:
+    """Raises InputError if an option has taken the next option for its value: --export moodle --out grades."""
+    taken = value if isinstance(value, (list, tuple)) else [value]
+    if option.param_type_name == "option" and (name := next((one for one in taken if one in known), None)):
+        told = "{option} lacks a value: {name} is the next option. Write: {option} {values}."
+        values = option.metavar or option.name.upper()
+        raise InputError(told, option=option.opts[0], name=name, values=values)
 
 
 class Program(_WithHelp, typer.core.TyperGroup):

@@ -71,16 +71,22 @@ def report(
 ) -> int:
     """Put the whole run on one page: scores, diagnosis, pictures, data, settings, cost, environment."""
     if team:
+        from pbl.reports.team_notes import SECTIONS
         from pbl.reports.team_report import write_team_report
 
         made = write_team_report(run, language, out)
         if as_json:
             files = {name: str(file) for name, file in made._asdict().items() if isinstance(file, Path)}
-            print_json({**files, "open": made.open}, indent=None)
+            print_json({**files, "open": made.open, "unknown": [heading for heading, _ in made.unknown]}, indent=None)
             return 0
         print(say("Written: {file}", file=made.file))
         if made.kept:
             print(say("The previous page was changed by hand; it is kept as {file}.", file=made.kept))
+        for heading, section in made.unknown:
+            told = "{notes}: the page has no section '{heading}'. Its text stands under {section}. Sections: {headings}. A heading within a section begins with ###."
+            where = say(section or "Further notes")
+            listed = say(", ").join(map(say, SECTIONS))
+            print(say(told, notes=made.notes, heading=heading, section=where, headings=listed))
         if made.open:
             told = "Write your part in {notes}, then run the same command again. Still empty: {headings}."
             print(say(told, notes=made.notes, headings=say(", ").join(say(heading) for heading in made.open)))

@@ -13,6 +13,7 @@ _SAID = (
     (r"No such option: (?P<name>\S+) (?:\(Possible options: |Did you mean )(?P<near>.+)[)?]", "There is no option {name}. Did you mean {near}?"),
     (r"No such option: (?P<name>\S+)", "There is no option {name}."),
     (r"Option '(?P<name>.+)' requires an argument\.", "The option {name} needs a value."),
+    (r"Option '(?P<name>.+)' requires (?P<n>\d+) arguments\.", "The option {name} needs {n} values."),
     (r"Option '(?P<name>.+)' does not take a value\.", "The option {name} takes no value."),
     (r"Got unexpected extra argument\(s\) \((?P<name>.*)\)", "There are too many arguments ({name})."),
     (r"Missing command\.", "Give a command."),

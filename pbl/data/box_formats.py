@@ -70,17 +70,20 @@ def parse_voc(content: bytes, name: str) -> Annotation:
         )  # fmt: skip
     rows, classes, left_out = [], [], 0
     for number, one in enumerate(root.findall("object"), 1):
-        called = f"{name}, {number}"
+        called = Sentence("Object {number} of {file}", number=number, file=name)
         label = (one.findtext("name") or "").strip()
         if not label:
-            raise InputError("The object {name} has no <name>. Name its class.", name=called)
+            raise InputError("{name} has no <name>. Name its class.", name=called)
         if (one.findtext("difficult") or "0").strip() == "1":
             left_out += 1
             continue
         box = one.find("bndbox")
         if box is None:
-            raise InputError("The object {name} has no <bndbox>. Draw its box, or remove it.", name=called)
-        corners = [_to_number(box.findtext(of), f"{called}, {of}") for of in ("xmin", "ymin", "xmax", "ymax")]
+            raise InputError("{name} has no <bndbox>. Draw its box, or remove it.", name=called)
+        corners = [
+            _to_number(box.findtext(of), Sentence("{name}, {of}", name=called, of=of))
+            for of in ("xmin", "ymin", "xmax", "ymax")
+        ]
         corners = [corners[0] - 1, corners[1] - 1, *corners[2:]]
         rows.append(corners)
         classes.append(label)
@@ -155,25 +158,23 @@ def parse_yolo(content: bytes, name: str) -> Annotation:
         words = line.split()
         if not words:
             continue
-        called = f"{name}:{number}"
+        called = Sentence("Line {line} of {file}", line=number, file=name)
         if len(words) < 5 or (len(words) > 5 and len(words) % 2 == 0):
             raise InputError(
-                "The line {name} has {n} words. Valid: class, centre x, centre y, width, height, as shares from 0 to 1{hint}.",
+                "{name} has {n} words. Valid: class, centre x, centre y, width, height, as shares from 0 to 1{hint}.",
                 name=called, n=len(words),
                 hint=Sentence(", without a confidence: these are predictions") if len(words) == 6 else "",
             )  # fmt: skip
         values = [_to_number(word, called) for word in words]
         label, shares = values[0], values[1:]
         if not (math.isfinite(label) and label == int(label) and label >= 0):
-            raise InputError(
-                "The line {name} has the class {label}. Valid: its number, from 0 on.", name=called, label=words[0]
-            )
+            raise InputError("{name} has the class {label}. Valid: its number, from 0 on.", name=called, label=words[0])
         if not all(math.isfinite(share) for share in shares):
-            raise InputError("The line {name} has a number that is not finite. Draw the box again.", name=called)
+            raise InputError("{name} has a number that is not finite. Draw the box again.", name=called)
         wrong = [share for share in shares if not -BEYOND <= share <= 1 + BEYOND]
         if wrong:
             raise InputError(
-                "The line {name} contains {value:g}. YOLO's numbers are shares of the image's width and height, from 0 to 1{hint}.",
+                "{name} contains {value:g}. YOLO's numbers are shares of the image's width and height, from 0 to 1{hint}.",
                 name=called, value=wrong[0],
                 hint=Sentence(": are these pixels? Divide x and width by the image's width, y and height by its height")
                 if max(wrong) > 1

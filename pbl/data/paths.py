@@ -49,4 +49,9 @@ def names_beside(path: Path) -> Sentence:
         return Sentence("There is no folder {folder} either. Here is {here}.", folder=path.parent, here=Path.cwd())
     if not beside:
         return Sentence("{folder} is empty.", folder=path.parent.resolve())
-    return name_nearest(path.name, beside[:50])
+    # Without its ending, which all .zip share; of two names that are left alike, the one with the same ending.
+    beside = beside[:50]
+    names = {Path(name).stem: name for name in sorted(beside, key=lambda name: Path(name).suffix == path.suffix)}
+    nearest = name_nearest(path.stem, names).fields.get("nearest")
+    told = "Did you mean '{nearest}'? Valid: {choices}." if nearest else "Valid: {choices}."
+    return Sentence(told, nearest=names.get(nearest), choices=", ".join(beside))

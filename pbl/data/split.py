@@ -261,8 +261,9 @@ def read_made_by(made_by: Any) -> dict[str, Any] | None:
 
     Returns:
         `kind`: "official", a split of the data set itself; "share", with its `fraction`; or "fold", number `fold` (from 0)
-        of `folds`. The last two have `of`: "all" images; "not_val", those that are not in an official validation split; or the
-        "rest", those that are not test. `groups`: whether images of a group stay together. None if `made_by` is none of these.
+        of `folds`. A share has `of`: "all" images; "not_val", those that are not in an official validation split; or the "rest",
+        those that are not test. A fold is always `of` the "rest". `groups`: whether images of a group stay together. None if `made_by` is
+        none of these.
     """
     if isinstance(made_by, str):
         made_by = _read_sentence(made_by)

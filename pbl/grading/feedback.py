@@ -158,7 +158,7 @@ def _tell_alarms(row: Mapping[str, Any], hidden: Hidden, say: Callable[..., str]
     told = [
         say(area, **share("roc_auc"), images=row["images"]),
         say("Anomalies found: {share:.1%} ({low:.1%} to {high:.1%})", **share("found")),
-        f"{alarms} {say(_PROMISES[row['promise']], promised=hidden.false_alarms)}",
+        say("{alarms} {promise}", alarms=alarms, promise=say(_PROMISES[row["promise"]], promised=hidden.false_alarms)),
     ]
     return [f"- {line}" for line in [*told, *_tell_points(row, say)]]
 
@@ -360,7 +360,12 @@ def write_summary(
             for flag in sorted({one.partition(":")[0] for row in rows for one in row["flags"]})
             if flag in FLAGS
         },
-        references=sorted(references.items(), key=lambda item: item[1]),
+        references=[
+            f"{name.replace('_', ' ')} {value:.4f}"
+            for name, value in sorted(references.items(), key=lambda item: item[1])
+        ],
+        limits=[f"{name} {value}" for name, value in record["limits"].items() if value is not None],
+        versions=[f"{name} {version}" for name, version in record["versions"].items()],
         histogram=base64.b64encode(histogram.read_bytes()).decode() if histogram else None,
         marks=list(rows[0]["marks"]) if rows else [],
         has_levels=any(row["level"] is not None for row in rows),

@@ -35,6 +35,7 @@ from pbl.grading.refusals import Refusal, clean
 from pbl.grading.roster import Roster, name_team
 from pbl.grading.sandbox import MEBIBYTE
 from pbl.grading.tables import fold
+from pbl.storage.writing import find_failure, try_again
 
 MOST_DEPTH, MOST_ENTRIES = 12, 100_000
 MOST_FILES = 500  # files of one submission, counted before anything is opened
@@ -404,7 +405,9 @@ def _are_equal(sources: Sequence[Source], limit: int) -> bool:
         contents = [
             sorted(copy_file(file.path, None, limit) for file in source.files if file.path) for source in sources
         ]
-    except (Refusal, OSError):
+    except (Refusal, OSError) as error:
+        if find_failure(error):  # it is not known, which is no team's fault
+            raise
         return False
     return all(content and content == contents[0] for content in contents)
 
@@ -436,7 +439,7 @@ def _choose(name: str, sources: list[Source], is_expected: bool, received: datet
 
 
 def copy_file(source: Path, target: Path | None, limit: int) -> str:
-    """Copies a stranger's file, so that the graded file is exactly the hashed file.
+    """Copies a stranger's file, so that the graded file is exactly the hashed file; a drive that fails for a moment is read again.
 
     Args:
         source: An ordinary file; links are not followed.
@@ -450,6 +453,10 @@ def copy_file(source: Path, target: Path | None, limit: int) -> str:
         Refusal: It is not an ordinary file, or too large.
         OSError: It cannot be read or written.
     """
+    return try_again(lambda: _copy_once(source, target, limit), source)
+
+
+def _copy_once(source: Path, target: Path | None, limit: int) -> str:
     try:
         number = os.open(source, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
     except OSError as error:
@@ -473,8 +480,13 @@ def copy_file(source: Path, target: Path | None, limit: int) -> str:
                 digest.update(piece)
                 if copy:
                     copy.write(piece)
+        except OSError:
+            if target:
+                target.unlink()  # for the next try
+            raise
         finally:
             if copy:
                 copy.close()
-                target.chmod(0o444)
+    if target:
+        target.chmod(0o444)
     return digest.hexdigest()

@@ -33,7 +33,7 @@ from pbl.grading.roster import Roster, safe_name
 from pbl.grading.rubric import Rubric
 from pbl.grading.sandbox import FULL, LAYERS, MEBIBYTE, NOBODY, Limits
 from pbl.grading.workers import ServerEnded, Workers, read_verdict
-from pbl.storage.writing import check_room, is_full, replacing, timestamp
+from pbl.storage.writing import check_room, is_full, replacing, timestamp, try_again
 
 MOST_PIXEL_FILES = 4  # shapes for which decoded images are kept
 MOST_RESTARTS = 20
@@ -168,7 +168,12 @@ class Runner:
                 raise InputError("{path} contains no submission, and there is no roster.", path=self.source)
             came = [submission for submission in found if submission.came_as]
             if came and roster is not None and roster.teams and not any(one.is_expected for one in came):
-                self.tell(Sentence("No submission belongs to any of the {n} {n:team|teams} on the roster: is it the right roster, and does it have a column `team`?", n=len(roster.teams)))  # fmt: skip
+                raise InputError(
+                    "No submission belongs to a team on the roster. Its teams: {teams}. Submissions: {came}. Give the right roster, with a column "
+                    "team, or none.",
+                    teams=clean(", ".join(team.name for team in roster.teams[:5]), 200),
+                    came=clean(", ".join(one.team for one in came[:5]), 200),
+                )
             names = sorted({submission.team for submission in found})
             for team in again:
                 if team not in names:
@@ -236,7 +241,7 @@ class Runner:
         self._ready()
         limits = replace(self.limits, disk=64 * 1024, files=intake.MOST_ENTRIES, seconds=3600)
         folder = self.new_folder({"limits": limits.as_json(), "most": intake.MOST_ENTRIES})
-        shutil.copyfile(source, folder / SUBMISSION / "0")
+        try_again(lambda: shutil.copyfile(source, folder / SUBMISSION / "0"), source)
         (folder / SUBMISSION / "0").chmod(0o444)
         event = self.workers.run("unpack", folder, limits)
         content = judge.read_regular(folder / OUTPUT, NAMES, 64 * MEBIBYTE)

@@ -1,6 +1,7 @@
 """What a person reads, in the reader's language: the English sentence is the key, and one file for each other language has the translations."""
 
 import os
+import re
 import sys
 from collections.abc import Mapping
 from typing import Any
@@ -98,7 +99,7 @@ def _fill(template: str, details: Mapping[str, Any], language: str) -> str:
     if language == "en":
         return fill_sentence(template, details)
     filled = fill_sentence(translate(template, language), details, read_catalogue(language).choose_form)
-    return filled.replace("。。", "。")  # a sentence that ends in another one
+    return re.sub("。(。| (?=[^ ]))", "。", filled)  # a sentence ends in another one, or follows it without a blank
 
 
 def say_sentence(sentence: Any, language: str | None = None) -> str:

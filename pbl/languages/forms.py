@@ -31,6 +31,4 @@ def fill_sentence(
         fields: Their values.
         choose_form: Which form belongs to a number, from 0; the English rule unless given.
     """
-    if "|" not in template:
-        return template.format(**fields)
     return _Forms(choose_form).vformat(template, (), fields)

@@ -266,7 +266,9 @@ def describe_settings(
         builder_options: The options of the model's builder with its defaults, as `environment.json` keeps them.
         experiment: The run's `experiment.py`, whose own code is a setting too.
     """
-    decided = {name: value for name, value in config.decides().items() if name not in ("seed", "experiment")}
+    # positive_class changes no network and no accuracy, and follows from the data set.
+    aside = ("seed", "experiment", "positive_class")
+    decided = {name: value for name, value in config.decides().items() if name not in aside}
     given = {name for name in flatten(decided) if "." in name}
     defaults = {
         "model_options": builder_options if isinstance(builder_options, dict) else {},

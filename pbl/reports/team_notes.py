@@ -25,6 +25,7 @@ HOW_TO = (
     " read; it stays yours."
 )
 OTHER = ""  # text above the first heading
+LEVEL = 2  # of the sections' headings; one of level 3 is a heading within a section
 
 
 class Part(NamedTuple):
@@ -32,6 +33,7 @@ class Part(NamedTuple):
 
     kind: str  # "heading" or "text"
     text: str
+    level: int = 0  # of a heading: how many # are before it
 
 
 def make_notes(file: Path, language: str) -> None:
@@ -76,17 +78,27 @@ def read_notes(file: Path) -> dict[str, list[Part]]:
         lines.clear()
 
     for line in re.sub(r"<!--.*?-->", "", text, flags=re.DOTALL).splitlines():
-        heading = re.match(r"\s{0,3}[#＃]{1,6}\s*(.*?)\s*#*$", line)
+        heading = re.match(r"\s{0,3}([#＃]{1,6})\s*(.*?)\s*#*$", line)
         if heading or not line.strip():
             end_paragraph()
-        if heading and _fold(heading[1]) in known:
-            section = known[_fold(heading[1])]
-        elif heading and heading[1]:
-            sections[section].append(Part("heading", heading[1]))
+        if heading and _fold(heading[2]) in known:
+            section = known[_fold(heading[2])]
+        elif heading and heading[2]:
+            sections[section].append(Part("heading", heading[2], len(heading[1])))
         elif not heading:
             lines.append(line)
     end_paragraph()
     return sections
+
+
+def find_unknown(notes: dict[str, list[Part]]) -> list[tuple[str, str]]:
+    """Returns the headings as high as those of the sections that name none, as a mistyped one, each with the section that its text is in."""
+    return [
+        (part.text, section)
+        for section, parts in notes.items()
+        for part in parts
+        if part.kind == "heading" and part.level <= LEVEL
+    ]
 
 
 def _fold(text: str) -> str:

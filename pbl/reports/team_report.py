@@ -41,7 +41,7 @@ from pbl.reports.team_log import (
     read_judged,
     read_log,
 )
-from pbl.reports.team_notes import NAME, OTHER, SECTIONS, Part, make_notes, read_notes
+from pbl.reports.team_notes import NAME, OTHER, SECTIONS, Part, find_unknown, make_notes, read_notes
 from pbl.runs import Run, runs_folder
 from pbl.statistics import crossed_mean_interval, summarise_seeds, wilson_interval
 from pbl.storage.reading import read_bytes, read_json
@@ -105,6 +105,7 @@ class TeamReport(NamedTuple):
     notes: Path  # the file that people write
     open: list[str]  # headings below which nothing is written yet
     kept: Path | None  # the earlier page, if people had changed it
+    unknown: list[tuple[str, str]]  # headings that are no section's, and the section that their text is shown in
 
 
 def write_team_report(
@@ -122,7 +123,8 @@ def write_team_report(
         out: The file; by default `team_report.html` in the runs' folder.
 
     Returns:
-        The files, the headings below which nothing is written yet, and where a page that people had changed is kept.
+        The files, the headings below which nothing is written yet, where a page that people had changed is kept, and the headings in
+        the notes that are no section's.
 
     Raises:
         InputError: There is no finished run, the notes cannot be read, or the file cannot be written.
@@ -153,7 +155,8 @@ def write_team_report(
     kept = _keep_what_people_changed(out)
     with replacing(out) as temporary:
         temporary.write_text(html.replace("<head>\n", "<head>\n" + _digest(html), 1), encoding="utf-8")
-    return TeamReport(out, notes_file, [heading for heading in SECTIONS if not notes[heading]], kept)
+    still_open = [heading for heading in SECTIONS if not notes[heading]]
+    return TeamReport(out, notes_file, still_open, kept, find_unknown(notes))
 
 
 def _show_notes(notes: dict[str, list[Part]]) -> dict[str, Any]:
