@@ -39,6 +39,7 @@ MOST_PICTURE = 8 * 2**20
 MOST_OF_PICTURES = 32 * 2**20  # all pictures together
 MOST_PICTURES = 100
 MOST_PIXELS = 50_000_000  # pixels of a picture; a browser needs 4 bytes for each
+MOST_OF_HALF = 540  # width in pixels of a picture whose letters can still be read, 7 points, on half of a printed page
 MOST_ROWS = 200  # rows of a table
 MOST_CLASSES, MOST_OF_PAIRS = 40, 20  # with more classes the tables show only this many, the most informative ones
 MOST_NAMED = 100  # pairs of classes whose mistakes are named; images are kept of fewer pairs
@@ -359,7 +360,7 @@ class _Picture:
     @property
     def is_wide(self) -> bool:
         """Whether half a page would be too narrow for it."""
-        return self.width > 1.4 * self.height or self.width >= 1000
+        return self.width > MOST_OF_HALF
 
 
 def _read_pictures(folder: _Folder, say: _Voice, is_classifier: bool) -> list[_Picture]:
@@ -798,9 +799,11 @@ def _thresholds(split: str, result: dict, say: _Voice) -> dict[str, Any] | None:
         rows.append((label[:1].upper() + label[1:], shown))
     aim = found.get("aim")
     is_named = isinstance(aim, str)
+    if is_named:
+        aim = say("F1") if aim == "f1" else say.word(aim)
     return {
         "title": say("Decision threshold, on the {split} split", split=say.word(SPLIT_NAMES[split])),
-        "caption": say("Chosen for: {aim}", aim=say.word(aim)) if is_named else say("Another threshold than one half"),
+        "caption": say("Chosen for: {aim}", aim=aim) if is_named else say("Another threshold than one half"),
         "head": [say("Metric"), say("at 0.5"), say("at {value}", value=f"{value:.4g}")],
         "rows": rows,
     }
