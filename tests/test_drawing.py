@@ -449,3 +449,4 @@ def test_what_calls_a_figure_gives_it_no_plain_english():
 def test_one_quantity_is_drawn_without_an_empty_half():
     history = pd.DataFrame({"epoch": [1, 2], "loss": [2.0, 1.0], "val_loss": [2.0, 1.5]})
     assert len(plot_history(history).axes) == 1 and len(plot_history(history.assign(dice=0.5)).axes) == 2
+    assert plot_history(history.assign(f1=0.5)).axes[1].get_ylabel() == "F1"  # not its key

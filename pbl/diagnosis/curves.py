@@ -46,7 +46,8 @@ def plot_history(history: pd.DataFrame, best_epoch: int | None = None, title: st
             axes.axvline(best_epoch, color=GREEN, linestyle=":", label=caption("kept: epoch {epoch}", epoch=best_epoch))
         shown = {
             "loss": caption("loss"), "accuracy": caption("accuracy"), "f1": caption("F1"), "dice": caption("Dice"), "map50": caption("mAP50"),
-            "kid": caption("KID x 1000"),
+            "kid": caption("KID x 1000"), "probe_dice": caption("Dice, after the epoch"), "probe_map50": caption("mAP50, after the epoch"),
+            "gap": caption("gap"),
         }.get(name, name)  # fmt: skip
         axes.set(xlabel=caption("epoch"), ylabel=literal(shown))
         axes.xaxis.set_major_locator(MaxNLocator(integer=True))
