@@ -85,7 +85,7 @@ def _draw_architectures(axes: Axes, comparison: Any) -> None:
             ):
                 best.append(point)
         for number, point in enumerate(own if len(points) <= MOST_NAMES else best):
-            text = literal(cut(point[4], 34)) + (f" ({point[5]})" if point[5] else "")
+            text = literal(cut(point[4], 48)) + (f" ({point[5]})" if point[5] else "")
             above = 4 if number % 2 == 0 else -11  # so that labels of neighbours at the same height do not overlap
             labels.append(axes.annotate(text, point[:2], xytext=(6, above), textcoords="offset points", fontsize=SMALL))
         if len(best) > 1:
@@ -118,7 +118,8 @@ def _draw_architectures(axes: Axes, comparison: Any) -> None:
         else "{split} {measure}, 95% interval; dots: seeds"
     )
     fields = {"split": _name_split(comparison), "measure": comparison.measure_name}
-    axes.set(xlabel=label, ylabel=literal(wrap(caption(told, **fields), 36)))
+    beside = "\n".join(wrap(line, 40) for line in caption(told, **fields).split("\n"))
+    axes.set(xlabel=label, ylabel=literal(beside))
     axes.margins(x=0.25)
     for label in labels:  # in the right half the label is left of its point, since a long one would leave the axes
         if axes.transAxes.inverted().transform(axes.transData.transform(label.xy))[0] > 0.5:
@@ -150,9 +151,9 @@ def _draw_differences(axes: Axes, comparison: Any, pairs: pd.DataFrame) -> None:
             comparison.scale * row.difference, at, xerr=error, fmt="o", color=colour, capsize=3, linewidth=1.4
         )
     told = "{first}  minus\n{second}"
-    names = [literal(caption(told, first=cut(row.first, 30), second=cut(row.second, 30))) for row in pairs.itertuples()]
+    names = [literal(caption(told, first=cut(row.first, 60), second=cut(row.second, 60))) for row in pairs.itertuples()]
     axes.set_yticks(range(len(pairs)), names, fontsize=SMALL)
-    axes.invert_yaxis()
+    axes.set_ylim(len(pairs) - 0.5, -0.5)
     told = "difference in {measure}, separate 95% interval for each\norange: separated, all pairs considered (Holm)"
     if comparison.scale == 100:
         told = "difference in {measure} [points], separate 95% interval for each\norange: separated, all pairs considered (Holm)"
