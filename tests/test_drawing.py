@@ -47,6 +47,7 @@ from pbl.grading.feedback import write_histogram
 from pbl.inspection.figures import plot_feature_maps, plot_filters, plot_heat_maps, plot_loss_line
 from pbl.languages.wrapping import measure
 from pbl.reports import drawing, team_log
+from pbl.reports.run_report import MOST_OF_HALF
 from pbl.reports.team_log import read_log
 from pbl.tasks import anomaly, contrast, generation
 from pbl.training.figures import plot_data_size, plot_learning_rates
@@ -92,7 +93,7 @@ def test_without_a_font_nothing_is_a_box(judged, monkeypatch):
     monkeypatch.setattr(drawing, "use_japanese_font", lambda: None)
     texts = {name: read_texts(figure) for name, figure in draw(**judged, all_figures=True)}
     assert "predicted class" in texts["confusion_matrix"] and {"1", "2", "3"} <= set(texts["confusion_matrix"])
-    assert texts["mistakes"][0] == "…/001, validation: the most confident of 3 mistakes"
+    assert texts["mistakes"][0].replace("\n", " ") == "…/001, validation: the most confident of 3 mistakes"
     assert any(text.startswith("1\n✗ 2 0.90\n") for text in texts["mistakes"])
 
 
@@ -359,21 +360,34 @@ def draw_all(judged: dict, folder: Path, write_run) -> Iterator[tuple[str, Figur
     yield from (("written", figure) for figure in kept)
 
 
+def find_printed_size(figure: Figure) -> float:
+    """The size of a figure on the printed page of a run, 180 mm wide, as a share of its own: the page's style prints it no higher than 160 mm."""
+    width, height = figure.get_size_inches()
+    room = 88 if 120 * width <= MOST_OF_HALF else 180
+    return min(room / 25.4 / width, 160 / 25.4 / height, 0.7 * 120 / 96)
+
+
 @pytest.mark.slow
 @pytest.mark.filterwarnings("ignore:Glyph")
-def test_every_text_of_every_figure_is_in_the_readers_language(judged, tmp_path, write_run, monkeypatch):
+def test_every_text_of_every_figure_is_in_the_readers_language_and_can_be_read_on_paper(
+    judged, tmp_path, write_run, monkeypatch
+):
     monkeypatch.setenv("PBL_LANGUAGE", "ja")
     if drawing.use_japanese_font() is None:
         monkeypatch.setattr(drawing, "use_japanese_font", lambda: "a font")
-    drawn, wrong = set(), set()
+    drawn, wrong, small = set(), set(), set()
     for name, figure in draw_all(judged, tmp_path, write_run):
         drawn.add(name)
+        points = min((text.get_fontsize() for text in figure.findobj(Text) if text.get_text().strip()), default=9)
+        if points * find_printed_size(figure) < 6.8 and name != "plot_progress":  # that one is shown in notebooks alone
+            small.add((name, points, *figure.get_size_inches()))
         figure.canvas.draw()  # ticks get their texts only then
         for text in {text.get_text() for text in figure.findobj(Text)}:
             words = [word for word in re.findall("[A-Za-z][A-Za-z_]{2,}[0-9]?", text) if word not in LATIN]
             if words:
                 wrong.add((name, text, *words))
     assert sorted(wrong) == [] and find_functions() - drawn == set()
+    assert sorted(small) == []
 
 
 TEXTS = {
@@ -435,3 +449,4 @@ def test_what_calls_a_figure_gives_it_no_plain_english():
 def test_one_quantity_is_drawn_without_an_empty_half():
     history = pd.DataFrame({"epoch": [1, 2], "loss": [2.0, 1.0], "val_loss": [2.0, 1.5]})
     assert len(plot_history(history).axes) == 1 and len(plot_history(history.assign(dice=0.5)).axes) == 2
+    assert plot_history(history.assign(f1=0.5)).axes[1].get_ylabel() == "F1"  # not its key

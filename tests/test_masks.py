@@ -132,10 +132,10 @@ def test_shares_of_pixels_are_those_of_the_masks():
 @pytest.mark.parametrize(
     ("of_train", "of_val", "of_test", "said"),
     [
-        ((0, 1), (0, 1, 2), (0, 1), ("stop", "No train mask marks b (1 of 3 classes), but val masks do")),
-        ((0, 1, 2), (0, 1), (0, 1, 2), ("act", "No val mask marks b (1 of 3 classes), but train masks do")),
-        ((0, 1, 2), (0,), (0, 1, 2), ("stop", "No val mask marks a, b (2 of 3 classes), but train masks do")),
-        ((0, 1), (0, 1), (0, 1), ("act", "No mask marks b (1 of 3 classes): a network cannot learn it")),
+        ((0, 1), (0, 1, 2), (0, 1), ("stop", "No train mask marks b (1 of 2 classes), but val masks do")),
+        ((0, 1, 2), (0, 1), (0, 1, 2), ("act", "No val mask marks b (1 of 2 classes), but train masks do")),
+        ((0, 1, 2), (0,), (0, 1, 2), ("stop", "No val mask marks a, b (2 of 2 classes), but train masks do")),
+        ((0, 1), (0, 1), (0, 1), ("act", "No mask marks b (1 of 2 classes): a network cannot learn it")),
         ((1, 2), (1, 2), (1, 2), None),  # complete pictures are marked: the background is not a class to be found
     ],
 )

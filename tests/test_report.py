@@ -242,6 +242,16 @@ def test_how_the_split_was_made_is_read_as_facts_and_as_a_sentence(tmp_path, lan
         assert expected[language] not in page_of(run, language).text
 
 
+def test_the_background_of_masks_is_not_counted_as_a_class(tmp_path):
+    names = ["background", "fox"]
+    counts = {"train": {"background": 4, "fox": 5}, "val": {"fox": 3}}
+    of_masks = {"class_names": names, "images_by_class": counts, "images": {"train": 9, "val": 3}}
+    run = make_run(tmp_path, config={"task": "segmentation"}, split=of_masks)
+    page = page_of(run)
+    assert "1 class, 9 training images" in page.text and "nothing marked 4" in page.text
+    assert "2 classes, 9 training images" in page_of(make_run(tmp_path / "other", split=of_masks)).text
+
+
 def caption_of(stem: str, language: str) -> str:
     for kind, caption in report.CAPTIONS.items():
         for split, word in (("val", "validation"), ("test", "test")):

@@ -154,6 +154,15 @@ def test_the_draft(team, language):
     assert languages.say(IMBALANCE, language, common=HOSTILE, rare="犬", most=90, fewest=4) in data
 
 
+def test_own_code_is_told_in_words(tmp_path, write_run):
+    code = 'from pbl.models import MODELS\nMODELS["mine"] = lambda shape, classes: {}\n'
+    for number in (1, 2):
+        write_run(f"runs/a/00{number}", BASE, model="mine", code=code.format(number))
+    page = Page(write_team_report(tmp_path / "runs", "en").file)
+    assert "own code in experiment.py, version 1 a/001" in page.text and "version 2 a/002" in page.text
+    assert "experiment.py=" not in page.text and "own code in experiment.py: +0.0" in page.text
+
+
 def test_what_is_damaged_is_left_out(team):
     best = team / "a" / "002"
     (best / "figures" / "learning_curves.png").write_bytes(b"<svg onload=alert(1)>")
@@ -269,19 +278,23 @@ def test_a_comparison_of_other_images_is_left_out(team, write_run):
 
 
 @needs_browser
-def test_a_wide_comparison_fits_the_sheet(tmp_path, write_run):
+def test_a_wide_comparison_fits_the_sheet_and_no_table_leaves_a_phone(tmp_path, write_run):
     """A heading in Japanese keeps neither one letter a line nor one long line."""
     for number, correct in enumerate((BASE, MORE), 1):
         options = {"model_options": {"a_long_option": number / 7}, "label_smoothing": number / 70}
         write_run(f"runs/a/{number:03d}", correct, model="mlp", loss="categorical_crossentropy", **options)
     write_results(compare([Run(tmp_path / "runs" / "a" / name) for name in ("001", "002")]), tmp_path / "comparison")
     page = write_team_report(tmp_path / "runs", "ja").file.read_text(encoding="utf-8")
-    look = """<script>addEventListener("load", () => { document.title = JSON.stringify([...document.querySelectorAll(".scroll")].map(
-        part => [part.scrollWidth - part.clientWidth, part.querySelector("tr").clientHeight])) })</script>"""
+    look = """<script>addEventListener("load", () => { document.title = JSON.stringify([[...document.querySelectorAll(".scroll")].map(
+        part => [part.scrollWidth - part.clientWidth, part.querySelector("tr").clientHeight]),
+        document.documentElement.scrollWidth - innerWidth]) })</script>"""
     (tmp_path / "page.html").write_text(re.sub("<meta http-equiv[^>]*>", look, page), encoding="utf-8")
-    seen = browse(tmp_path, "--window-size=1280,900", "--dump-dom", (tmp_path / "page.html").as_uri())
-    found = json.loads(re.search("<title>(.*?)</title>", seen)[1])
-    assert len(found) == 2 and all(beyond <= 0 and high < 90 for beyond, high in found), found
+    seen = [
+        browse(tmp_path, f"--window-size={width},900", "--dump-dom", (tmp_path / "page.html").as_uri())
+        for width in (1280, 390)
+    ]
+    (found, _), (_, beyond_phone) = (json.loads(re.search("<title>(.*?)</title>", one)[1]) for one in seen)
+    assert beyond_phone <= 0 and len(found) == 6 and all(beyond <= 0 and high < 90 for beyond, high in found), found
 
 
 def test_one_difference_is_not_told_as_two(tmp_path, write_run):

@@ -9,7 +9,7 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import LogFormatter
 
 from pbl.errors import Sentence
-from pbl.reports.drawing import BLUE, GREEN, GREY, ORANGE, caption, cut, literal
+from pbl.reports.drawing import BLUE, GREEN, GREY, ORANGE, SMALL, WIDE, caption, cut, literal, wrap
 from pbl.statistics import FEWEST_SEEDS
 
 MOST_PAIRS = 15
@@ -33,11 +33,12 @@ def plot_comparison(comparison: Any) -> Figure:
     table, pairs = comparison.architectures, comparison.pairs
     if not len(pairs):
         pairs = comparison.models
-    rows = max(min(len(pairs), MOST_PAIRS), min(len(table), MOST_NAMES))
-    figure = Figure(figsize=(12, max(4.6, 1.6 + 0.34 * rows)), layout="constrained")
-    left, right = figure.subplots(1, 2, width_ratios=(1, 1.1))
-    _draw_architectures(left, comparison)
-    _draw_differences(right, comparison, pairs)
+    # One above the other: the names of architectures need the width.
+    heights = 3.6 + 0.06 * min(len(table), MOST_NAMES), 1.5 + 0.34 * min(len(pairs), MOST_PAIRS)
+    figure = Figure(figsize=(WIDE, sum(heights)), layout="constrained")
+    above, below = figure.subplots(2, 1, height_ratios=heights)
+    _draw_architectures(above, comparison)
+    _draw_differences(below, comparison, pairs)
     return figure
 
 
@@ -84,9 +85,9 @@ def _draw_architectures(axes: Axes, comparison: Any) -> None:
             ):
                 best.append(point)
         for number, point in enumerate(own if len(points) <= MOST_NAMES else best):
-            text = literal(cut(point[4], 34)) + (f" ({point[5]})" if point[5] else "")
+            text = literal(cut(point[4], 48)) + (f" ({point[5]})" if point[5] else "")
             above = 4 if number % 2 == 0 else -11  # so that labels of neighbours at the same height do not overlap
-            labels.append(axes.annotate(text, point[:2], xytext=(6, above), textcoords="offset points", fontsize=8))
+            labels.append(axes.annotate(text, point[:2], xytext=(6, above), textcoords="offset points", fontsize=SMALL))
         if len(best) > 1:
             axes.plot(
                 [p[0] for p in best],
@@ -97,7 +98,7 @@ def _draw_architectures(axes: Axes, comparison: Any) -> None:
                 label=caption("Pareto front"),
             )
     if table["tie_group"].any():
-        axes.set_title(caption("(a), (b): those that share a letter are not separated"), fontsize=9)
+        axes.set_title(caption("(a), (b): those that share a letter are not separated"), fontsize="medium")
     if table["pretrained"].any():
         axes.plot([], [], "o", color=GREEN, label=caption("pre-trained"))
     if (table["seeds"] < FEWEST_SEEDS).any():
@@ -117,7 +118,8 @@ def _draw_architectures(axes: Axes, comparison: Any) -> None:
         else "{split} {measure}, 95% interval; dots: seeds"
     )
     fields = {"split": _name_split(comparison), "measure": comparison.measure_name}
-    axes.set(xlabel=label, ylabel=literal(caption(told, **fields)))
+    beside = "\n".join(wrap(line, 40) for line in caption(told, **fields).split("\n"))
+    axes.set(xlabel=label, ylabel=literal(beside))
     axes.margins(x=0.25)
     for label in labels:  # in the right half the label is left of its point, since a long one would leave the axes
         if axes.transAxes.inverted().transform(axes.transData.transform(label.xy))[0] > 0.5:
@@ -149,9 +151,9 @@ def _draw_differences(axes: Axes, comparison: Any, pairs: pd.DataFrame) -> None:
             comparison.scale * row.difference, at, xerr=error, fmt="o", color=colour, capsize=3, linewidth=1.4
         )
     told = "{first}  minus\n{second}"
-    names = [literal(caption(told, first=cut(row.first, 30), second=cut(row.second, 30))) for row in pairs.itertuples()]
-    axes.set_yticks(range(len(pairs)), names, fontsize=7)
-    axes.invert_yaxis()
+    names = [literal(caption(told, first=cut(row.first, 60), second=cut(row.second, 60))) for row in pairs.itertuples()]
+    axes.set_yticks(range(len(pairs)), names, fontsize=SMALL)
+    axes.set_ylim(len(pairs) - 0.5, -0.5)
     told = "difference in {measure}, separate 95% interval for each\norange: separated, all pairs considered (Holm)"
     if comparison.scale == 100:
         told = "difference in {measure} [points], separate 95% interval for each\norange: separated, all pairs considered (Holm)"

@@ -59,6 +59,7 @@ MEASURES = {
     "kid": "KID x 1000",
     "dice": "Dice",
     "map50": "mAP50",
+    "f1": "F1",
 }  # in words; another measure keeps its name
 FEWEST_DISCORDANT = 10  # images that distinguish two models; with fewer, a bootstrap of them means nothing
 

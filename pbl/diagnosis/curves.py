@@ -7,7 +7,7 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
 from pbl.diagnosis.signals import Signals
-from pbl.reports.drawing import BLUE, GREEN, GREY, ORANGE, caption, literal
+from pbl.reports.drawing import BLUE, GREEN, GREY, ORANGE, WIDE, caption, literal, set_heading
 from pbl.statistics import wilson_interval
 
 NOT_CURVES = ("epoch", "seconds", "learning_rate", "images_per_second", "data_share")
@@ -27,8 +27,8 @@ def plot_history(history: pd.DataFrame, best_epoch: int | None = None, title: st
     names = [name for name in logged if name.rpartition("_")[0] not in banded]
     columns = min(2, max(1, len(names)))  # half of a picture would be empty beside a single quantity
     rows = max(1, -(-len(names) // columns))
-    figure = Figure(figsize=(10 if columns == 2 else 6, 3.6 * rows), layout="constrained")
-    figure.suptitle(literal(caption("Learning curves") if title is None else title))
+    figure = Figure(figsize=(WIDE if columns == 2 else 5.6, 3.1 * rows), layout="constrained")
+    set_heading(figure, caption("Learning curves") if title is None else title)
     panels = figure.subplots(rows, columns, squeeze=False).ravel()
     for axes, name in zip(panels, names, strict=False):
         for column, label, colour in (
@@ -44,10 +44,14 @@ def plot_history(history: pd.DataFrame, best_epoch: int | None = None, title: st
             axes.axhline(0, color=GREY, linewidth=0.8)
         if best_epoch is not None:
             axes.axvline(best_epoch, color=GREEN, linestyle=":", label=caption("kept: epoch {epoch}", epoch=best_epoch))
-        shown = {"loss": caption("loss"), "accuracy": caption("accuracy")}.get(name, name)
+        shown = {
+            "loss": caption("loss"), "accuracy": caption("accuracy"), "f1": caption("F1"), "dice": caption("Dice"), "map50": caption("mAP50"),
+            "kid": caption("KID x 1000"), "probe_dice": caption("Dice, after the epoch"), "probe_map50": caption("mAP50, after the epoch"),
+            "gap": caption("gap"),
+        }.get(name, name)  # fmt: skip
         axes.set(xlabel=caption("epoch"), ylabel=literal(shown))
         axes.xaxis.set_major_locator(MaxNLocator(integer=True))
-        axes.legend()
+        axes.legend(fontsize="small")
     for axes in panels[len(names) :]:
         axes.set_axis_off()
     return figure
@@ -79,8 +83,8 @@ def plot_learning_curves(
     """
     if signals is not None and len(signals.probe.loss) < 2:  # of no epoch yet
         signals = None
-    figure = Figure(figsize=(10, 4.2 if signals is None else 6.4), layout="constrained")
-    figure.suptitle(literal(caption("Learning curves") if title is None else title))
+    figure = Figure(figsize=(WIDE, 4 if signals is None else 6.2), layout="constrained")
+    set_heading(figure, caption("Learning curves") if title is None else title)
     if signals is not None:
         (loss, accuracy), (gap, rate) = figure.subplots(2, 2, height_ratios=(2.6, 1), sharex=True)
     else:
@@ -140,9 +144,13 @@ def plot_learning_curves(
             axes.plot(best_epoch, value, "o", color=GREEN, label=caption(told, epoch=best_epoch, value=value))
         if fine_tune_from_epoch:
             axes.plot([], [], color=GREY, linestyle="--", linewidth=1, label=caption("fine-tuning begins"))
-        axes.legend(fontsize="small")
     for axes in (loss, accuracy) if signals is None else (gap, rate):
         axes.set_xlabel(caption("epoch") if signals is None else caption("epoch (0: before training)"))
+    # One legend below both, each label once: inside the axes it would cover curves.
+    entries = {
+        label: line for axes in (loss, accuracy) for line, label in zip(*axes.get_legend_handles_labels(), strict=True)
+    }
+    figure.legend(entries.values(), entries.keys(), fontsize="small", loc="outside lower center", ncols=2)
     return figure
 
 

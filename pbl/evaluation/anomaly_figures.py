@@ -17,17 +17,20 @@ from pbl.reports.drawing import (
     BLUE,
     GREEN,
     GREY,
+    NARROW,
     ORANGE,
+    SMALL,
     caption,
     cut_start,
     hide_axes,
     literal,
+    set_heading,
     shorten_name,
     show_image,
     wrap,
 )
 
-SHOWN = 8  # most and least anomalous images
+SHOWN = 6  # most and least anomalous images
 DRAWS = 300  # bootstrap draws of the images, for the band of the ROC curve
 GRID = np.linspace(0, 1, 201)
 MOST_KINDS = 12  # kinds of anomalies with a colour of their own
@@ -138,8 +141,8 @@ def plot_reconstructions(
     pixels, back = images.pixels[chosen], reconstruct(chosen)
     errors = map_errors(pixels, back, score)
     most = max(float(np.quantile(errors, 0.999)), 1e-9)
-    figure = Figure(figsize=(1.35 * count + 1.2, 9.6), layout="constrained")
-    figure.suptitle(literal(wrap(title, 14 * count)), fontsize="medium")
+    figure = Figure(figsize=(1.2 * count + 1.2, 7), layout="constrained")
+    set_heading(figure, title)
     panels = figure.subplots(2, 1)
     magma = colormaps["magma"]
     for axes, (name, of), start in zip(panels, parts, (0, count), strict=True):
@@ -150,10 +153,10 @@ def plot_reconstructions(
         height, width = pixels.shape[1] + GAP, pixels.shape[2] + GAP
         for column, at in enumerate(of):
             what = caption("normal {score:.3g}" if normal[at] else "anomaly {score:.3g}", score=scores[at])
-            told = f"{what}\n{cut_start(shorten_name(str(images.names[at])), 18)}"
-            axes.text((column + 0.5) * width, -0.06 * height, literal(told), ha="center", va="bottom", fontsize=6)
-        names = (name, caption("reconstructed"), caption("squared error"))
-        axes.set_yticks([(row + 0.5) * height for row in range(3)], names, fontsize=8, rotation=90, va="center")
+            told = f"{what}\n{cut_start(shorten_name(str(images.names[at])), 15)}"
+            axes.text((column + 0.5) * width, -0.06 * height, literal(told), ha="center", va="bottom", fontsize=SMALL)
+        names = [wrap(text, 14) for text in (name, caption("reconstructed"), caption("squared error"))]
+        axes.set_yticks([(row + 0.5) * height for row in range(3)], names, fontsize=SMALL, rotation=90, va="center")
         axes.set_xticks([])
         axes.tick_params(length=0)
         for side in axes.spines.values():
@@ -189,7 +192,7 @@ def plot_map(image: np.ndarray, given: np.ndarray, errors: np.ndarray, most: flo
     show_image(panels[0], image, caption("image"))
     show_image(panels[1], np.clip(given, 0, 255).astype(np.uint8), caption("reconstructed"))
     shown = panels[2].imshow(errors, cmap="magma", vmin=0, vmax=max(most, 1e-9))
-    panels[2].set_title(caption("squared error"), fontsize=8)
+    panels[2].set_title(caption("squared error"), fontsize=SMALL)
     hide_axes(panels[2])
     figure.colorbar(shown, ax=panels[2], shrink=0.8)
     return figure
@@ -219,7 +222,7 @@ def plot_roc_band(
     for of in (np.flatnonzero(is_anomaly), np.flatnonzero(~is_anomaly)):
         counts[:, of] = random.multinomial(len(of), np.full(len(of), 1 / len(of)), DRAWS)
     drawn = _found_by_alarms(is_anomaly, scores, counts)
-    figure = Figure(figsize=(5.6, 5.4), layout="constrained")
+    figure = Figure(figsize=(NARROW, 4.2), layout="constrained")
     axes = figure.subplots()
     low, high = np.quantile(drawn, [0.025, 0.975], axis=0)
     axes.fill_between(GRID, low, high, color=BLUE, alpha=0.2, label=caption("95% band"))
@@ -237,8 +240,8 @@ def plot_roc_band(
         xlim=(0, 1),
         ylim=(0, 1.01),
     )
-    axes.set_title(literal(wrap(title, 62)), fontsize="medium")
-    axes.legend(loc="lower right")
+    axes.set_title(literal(wrap(title, 46)), fontsize="medium")
+    axes.legend(loc="lower right", fontsize="small")
     return figure
 
 

@@ -9,7 +9,20 @@ from matplotlib.figure import Figure
 
 from pbl.errors import Sentence
 from pbl.evaluation.contrast import Pairs, map_features
-from pbl.reports.drawing import BLUE, GREEN, GREY, ORANGE, caption, cut, hide_axes, literal, number_classes, show_image
+from pbl.reports.drawing import (
+    BLUE,
+    GREEN,
+    GREY,
+    ORANGE,
+    SMALL,
+    caption,
+    cut,
+    hide_axes,
+    literal,
+    number_classes,
+    set_heading,
+    show_image,
+)
 
 STYLES = {
     ("encoder", "probe"): (BLUE, "-", "o"),
@@ -163,13 +176,13 @@ def plot_found(
         title: The heading.
     """
     rows, columns = found.shape[:2]
-    figure = Figure(figsize=(0.95 * (columns + 1) + 0.5, 0.95 * rows + 0.5), layout="constrained")
-    figure.suptitle(literal(title), fontsize=9)
+    figure = Figure(figsize=(0.95 * (columns + 1) + 0.5, 0.87 * rows + 0.5), layout="constrained")
+    set_heading(figure, title)
     grid = figure.subplots(rows, columns + 1, squeeze=False)
     for row in range(rows):
-        show_image(grid[row, 0], images[row], names[row], fontsize=7)
+        show_image(grid[row, 0], images[row], names[row])
         for column in range(columns):
-            show_image(grid[row, column + 1], found[row, column], captions[row][column], fontsize=7)
+            show_image(grid[row, column + 1], found[row, column], captions[row][column])
     return figure
 
 
@@ -177,8 +190,8 @@ def plot_embeddings(
     features: np.ndarray, labels: np.ndarray, class_names: Sequence[str], title: str, ways: Sequence[str]
 ) -> Figure:
     """Draws features in two dimensions, coloured by class: by "pca", "tsne" or both, next to each other."""
-    figure = Figure(figsize=(4.8 * len(ways) + 1.4, 4.6), layout="constrained")
-    figure.suptitle(literal(title), fontsize=9)
+    figure = Figure(figsize=(3.5 * len(ways) + 1.4, 3.8), layout="constrained")
+    set_heading(figure, title)
     names = [literal(cut(name, 14)) for name in number_classes(class_names)]
     told = {"pca": caption("principal components"), "tsne": "t-SNE"}
     for axes, way in zip(np.atleast_1d(figure.subplots(1, len(ways))), ways, strict=True):
@@ -188,7 +201,7 @@ def plot_embeddings(
             colour = colormaps["tab20"](number % MOST_COLOURS)
             axes.scatter(*places[of].T, s=8, color=colour, alpha=0.7, linewidths=0, label=names[number])
         hide_axes(axes)
-        axes.set_title(told[way], fontsize=8)
+        axes.set_title(told[way], fontsize=SMALL)
     if len(np.unique(labels)) <= MOST_COLOURS:
-        axes.legend(fontsize=7, loc="center left", bbox_to_anchor=(1, 0.5), markerscale=2)
+        axes.legend(fontsize=SMALL, loc="center left", bbox_to_anchor=(1, 0.5), markerscale=2)
     return figure

@@ -24,13 +24,17 @@ from pbl.reports.drawing import (
     GREEN,
     GREY,
     ORANGE,
+    SMALL,
+    WIDE,
     caption,
     cut,
     cut_start,
     literal,
     number_classes,
+    set_heading,
     shorten_name,
     show_image,
+    wrap,
 )
 
 # Distinguished by colour (Okabe and Ito 2008) and, in grey print too, by line style: found correctly, missed, found falsely.
@@ -89,8 +93,8 @@ def plot_boxes(
     is_shown = matches.score >= threshold
     falsely = np.bincount(matches.image[is_shown], minlength=len(has)) * ~has
     rows = choose_shown(np.where(has, values, np.nan), falsely)
-    figure = Figure(figsize=(1.75 * SHOWN + 0.8, 2.05 * max(1, len(rows)) + 1.0), layout="constrained")
-    figure.suptitle(textwrap.fill(literal(title), 80), fontsize="medium")
+    figure = Figure(figsize=(WIDE, 1.6 * max(1, len(rows)) + 0.8), layout="constrained")
+    set_heading(figure, title)
     panels = figure.subplots(max(1, len(rows)), SHOWN, squeeze=False)
     for axes in panels.flat:
         axes.axis("off")
@@ -98,7 +102,7 @@ def plot_boxes(
     for (name, of), axes_of_row in zip(rows, panels, strict=False):
         for axes, at in zip(axes_of_row, of, strict=False):
             told = caption("F1 {value:.2f}", value=values[at]) + "\n" if has[at] else ""
-            show_image(axes, pixels[at], literal(f"{told}{cut_start(shorten_name(str(names[at])), 20)}"), 7)
+            show_image(axes, pixels[at], literal(f"{told}{cut_start(shorten_name(str(names[at])), 15)}"))
             of_image = (matches.image == at) & is_shown
             partners = matches.partner[of_image]
             for row, kind, partner in zip(matches.row[of_image], matches.kind[of_image], partners, strict=True):
@@ -106,7 +110,7 @@ def plot_boxes(
             for row in np.setdiff1d(np.flatnonzero(is_box(truth[at])), partners):
                 outline(axes, truth[at, row], words[int(truth[at, row, 4])], *MISSED, is_below=True)
         axes_of_row[0].axis("on")
-        axes_of_row[0].set_ylabel(name, fontsize=8)
+        axes_of_row[0].set_ylabel(wrap(name, 16), fontsize=SMALL)
     handles = [
         Line2D([], [], color=colour, linestyle=line, linewidth=2, label=label)
         for (colour, line), label in (
@@ -126,13 +130,11 @@ def draw_boxes(image: np.ndarray, found: np.ndarray, class_names: Sequence[str])
     show_image(axes, image, "")
     words = [literal(cut(name, 12)) for name in number_classes(class_names)]
     for box in found[is_box(found)]:
-        outline(axes, box, f"{words[int(box[4])]} {box[5]:.2f}", *RIGHT, size=8)
+        outline(axes, box, f"{words[int(box[4])]} {box[5]:.2f}", *RIGHT)
     return figure
 
 
-def outline(
-    axes: Axes, box: np.ndarray, word: str, colour: str, line: Any, is_below: bool = False, size: int = 6
-) -> None:
+def outline(axes: Axes, box: np.ndarray, word: str, colour: str, line: Any, is_below: bool = False) -> None:
     """Draws a box into an image, with a label at its upper or lower edge.
 
     Args:
@@ -141,7 +143,6 @@ def outline(
         word: The label: its class, and what else is to be shown.
         colour, line: Colour and style of its lines.
         is_below: Whether the label is below the box.
-        size: Font size of the label.
     """
     left, top, right, bottom = (float(side) - 0.5 for side in box[:4])
     # A dark line below makes each colour visible on bright pixels too.
@@ -153,7 +154,7 @@ def outline(
     room = 0.08 * abs(np.subtract(*axes.get_ylim()))
     edge, is_upper = (bottom, bottom > max(axes.get_ylim()) - room) if is_below else (top, top >= room)
     axes.annotate(
-        word, (left, edge), (1, 1 if is_upper else -1), textcoords="offset points", va="bottom" if is_upper else "top", fontsize=size, color=colour,
+        word, (left, edge), (1, 1 if is_upper else -1), textcoords="offset points", va="bottom" if is_upper else "top", fontsize=SMALL, color=colour,
         bbox={"facecolor": "#202020", "edgecolor": "none", "pad": 0.6, "alpha": 0.7}, annotation_clip=False,
     )  # fmt: skip
 

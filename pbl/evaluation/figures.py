@@ -17,13 +17,17 @@ from pbl.reports.drawing import (
     BLUE,
     GREEN,
     GREY,
+    NARROW,
     ORANGE,
+    SMALL,
+    WIDE,
     caption,
     cut,
     cut_start,
     hide_axes,
     literal,
     number_classes,
+    set_heading,
     shorten_name,
     show_image,
     wrap,
@@ -32,7 +36,8 @@ from pbl.statistics import wilson_interval
 
 MOST_CLASSES = 40  # classes in a picture; with more it shows MOST_SHOWN
 MOST_SHOWN = 25
-MOST_LETTERS = 22  # letters in a line above an image of a gallery; Japanese ones are twice as wide
+MOST_OF_LEGEND = 52  # letters in a line of a legend below a narrow picture
+MOST_LETTERS = 17  # letters in a line above an image of a gallery; Japanese ones are twice as wide
 
 
 def draw(
@@ -152,7 +157,7 @@ def _plot_matrix(counts: np.ndarray, images: np.ndarray, class_names: Sequence[s
     class_names = [cut(name, 24) for name in class_names]
     class_names, title = [literal(name) for name in class_names], literal(title)
     n = len(class_names)
-    side = min(max(4.5, 0.5 * n + 2.5), 24)
+    side = max(4.2, min(0.36 * n, 5.8) + 1.5)  # inches; with more than 16 classes the cells are smaller
     figure = Figure(figsize=(side + 0.8, side), layout="constrained")
     axes = figure.subplots()
     image = axes.imshow(shares, cmap="Blues", vmin=0, vmax=1)
@@ -161,7 +166,7 @@ def _plot_matrix(counts: np.ndarray, images: np.ndarray, class_names: Sequence[s
     axes.set_xticks(range(n), class_names, rotation=45 if upright else 0, ha="right" if upright else "center")
     axes.set_yticks(range(n), class_names)
     axes.set(xlabel=caption("predicted class"), ylabel=caption("true class"))
-    axes.set_title(wrap(title, round(9 * side)), fontsize="medium")
+    axes.set_title(wrap(title, round(11 * side)), fontsize="medium")
     for row, column in zip(*np.nonzero(counts), strict=True):
         colour = "white" if shares[row, column] > 0.5 else "black"
         axes.text(
@@ -171,7 +176,7 @@ def _plot_matrix(counts: np.ndarray, images: np.ndarray, class_names: Sequence[s
             ha="center",
             va="center",
             color=colour,
-            fontsize=8 if n > 10 else 10,
+            fontsize=SMALL if n > 10 else 10,
         )
     return figure
 
@@ -185,9 +190,9 @@ def plot_reliability(confidence: np.ndarray, correct: np.ndarray, mended: np.nda
         mended: The same after temperature scaling, or None.
         title: The heading.
     """
-    figure = Figure(figsize=(5.6, 6.2), layout="constrained")
+    figure = Figure(figsize=(NARROW, 4.5), layout="constrained")
     axes, below = figure.subplots(2, 1, height_ratios=(3.2, 1), sharex=True)
-    axes.set_title(literal(title), fontsize="medium")
+    set_heading(figure, title)
     axes.plot([0, 1], [0, 1], color=GREY, linewidth=1, linestyle="--", label=caption("perfectly calibrated"))
     kinds = [(confidence, ORANGE, "o", caption("as trained"))]
     kinds += [(mended, BLUE, "s", caption("after temperature scaling"))] if mended is not None else []
@@ -199,12 +204,14 @@ def plot_reliability(confidence: np.ndarray, correct: np.ndarray, mended: np.nda
         error = np.clip([[p - low, high - p] for p, (low, high) in zip(share, bounds, strict=True)], 0, None).T
         ece = compute_calibration_error(sure, correct)
         told = "{name}: ECE {ece:.3f} (calibrated: {mean:.3f}, to {high:.3f})"
-        label = caption(told, name=name, ece=ece[0], mean=ece[1], high=ece[2])
+        label = wrap(caption(told, name=name, ece=ece[0], mean=ece[1], high=ece[2]), MOST_OF_LEGEND)
         axes.errorbar(x, share, yerr=error, fmt=marker, color=colour, capsize=2, linewidth=1, markersize=5, label=label)
         below.hist(sure, bins=np.linspace(0, 1, 21), histtype="step", color=colour, linewidth=1.5)
-    axes.set(xlim=(0, 1), ylim=(0, 1.02), ylabel=caption("correct [share of images], 95% interval"))
-    axes.legend(fontsize="small")
-    below.set(xlabel=caption("confidence: probability of the predicted class"), ylabel=caption("number of images"))
+    axes.set(xlim=(0, 1), ylim=(0, 1.02), ylabel=wrap(caption("correct [share of images], 95% interval"), 26))
+    figure.legend(fontsize="small", loc="outside lower left")  # inside the axes it would cover intervals
+    below.set(
+        xlabel=caption("confidence: probability of the predicted class"), ylabel=wrap(caption("number of images"), 10)
+    )
     for each in (axes, below):
         each.grid(alpha=0.3)
     return figure
@@ -252,9 +259,9 @@ def plot_one_against_rest(
             y, x, _ = metrics.precision_recall_curve(labels == c, probabilities[:, c])
         curves[c] = x, y, areas[c]
 
-    figure = Figure(figsize=(5.6, 6), layout="constrained")
+    figure = Figure(figsize=(NARROW, 4.5), layout="constrained")
     axes = figure.subplots()
-    axes.set_title(literal(title), fontsize="medium")
+    set_heading(figure, title)
     hardest = sorted(curves, key=lambda c: curves[c][2])[:3]
     for c in sorted(curves, key=lambda c: c in hardest):  # the coloured ones are drawn last, on top
         x, y, value = curves[c]
@@ -269,7 +276,7 @@ def plot_one_against_rest(
         if len(drawn) < len(areas):
             told = "{n} of the other classes; mean {area} of all {mean:.3f}"
         label = caption(told, n=len(drawn) - 3, area=area, mean=np.mean(list(areas.values())))
-        axes.plot([], [], color=GREY, linewidth=0.7, label=label)
+        axes.plot([], [], color=GREY, linewidth=0.7, label=wrap(label, MOST_OF_LEGEND))
     axes.set(xlim=(-0.01, 1.01), ylim=(-0.01, 1.02))
     axes.grid(alpha=0.3)
     if is_roc:
@@ -339,7 +346,9 @@ def plot_thresholds(
             color="black",
             linewidth=1.3,
             linestyle="--",
-            label=caption("chosen on validation for {aim}: {value}", aim=aim, value=write_threshold(chosen)),
+            label=caption(
+                "chosen on validation for {aim}: {value}", aim=say_name.get(aim, aim), value=write_threshold(chosen)
+            ),
         )
     axes.set(xlim=(0, 1), ylim=(0, None), xlabel=caption("threshold on the probability of the positive class"))
     axes.grid(alpha=0.3)
@@ -361,14 +370,13 @@ def plot_gallery(pixels: Sequence[np.ndarray], titles: Sequence[str], title: str
     rows = max(1, -(-len(shown) // columns))
     lines = max((text.count("\n") + 1 for _, text in shown), default=1)
     # Inches: the heading; for each row the picture and the lines above it.
-    figure = Figure(figsize=(1.5 * columns, 0.5 + rows * (1.45 + 0.14 * lines)), layout="constrained")
-    title = literal(title)
+    figure = Figure(figsize=(WIDE / 8 * columns, 0.5 + rows * (1.0 + 0.15 * lines)), layout="constrained")
     if len(pixels) > most:
         title += caption(" (the first {most} of {n})", most=most, n=len(pixels))
-    figure.suptitle(title)
+    set_heading(figure, title)
     panels = figure.subplots(rows, columns, squeeze=False).ravel()
     hide_axes(panels)
     for axes, (image, text) in zip(panels, shown, strict=False):
         ends = [cut_start(line, MOST_LETTERS) for line in text.split("\n")]
-        show_image(axes, image, "\n".join(map(literal, ends)), fontsize=7)
+        show_image(axes, image, "\n".join(map(literal, ends)))
     return figure

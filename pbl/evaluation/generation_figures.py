@@ -9,7 +9,19 @@ from matplotlib.figure import Figure
 from PIL import Image
 
 from pbl.errors import InputError, Sentence
-from pbl.reports.drawing import BLUE, GREY, ORANGE, caption, cut, hide_axes, literal, number_classes, show_image
+from pbl.reports.drawing import (
+    BLUE,
+    GREY,
+    ORANGE,
+    SMALL,
+    caption,
+    cut,
+    hide_axes,
+    literal,
+    number_classes,
+    set_heading,
+    show_image,
+)
 from pbl.storage.writing import replacing
 
 MOST_EPOCHS = 10  # rows of the figure of the course
@@ -72,12 +84,12 @@ def plot_samples(images: np.ndarray, title: str, labels: Sequence[str] | None = 
     columns = min(8, max(1, len(images)))
     rows = -(-len(images) // columns)
     figure = Figure(figsize=(max(4.0, 0.8 * columns), 0.8 * rows + 0.5), layout="constrained")
-    figure.suptitle(literal(title), fontsize=9)
+    set_heading(figure, title)
     grid = np.atleast_1d(figure.subplots(rows, columns)).ravel()
     for at, axes in enumerate(grid):
         hide_axes(axes)
         if at < len(images):
-            show_image(axes, images[at], "" if labels is None else literal(labels[at]), fontsize=7)
+            show_image(axes, images[at], "" if labels is None else literal(labels[at]))
     return figure
 
 
@@ -85,8 +97,8 @@ def plot_course(grids: np.ndarray, title: str) -> Figure:
     """Draws the images from the same noise: one row for each epoch, at most ten of them, the last one at the bottom."""
     chosen = np.unique(np.linspace(0, len(grids) - 1, min(MOST_EPOCHS, len(grids))).astype(int))
     columns = min(grids.shape[1], 12)
-    figure = Figure(figsize=(0.7 * columns + 1.0, 0.7 * len(chosen) + 0.5), layout="constrained")
-    figure.suptitle(literal(title), fontsize=9)
+    figure = Figure(figsize=(0.6 * columns + 1.2, 0.6 * len(chosen) + 0.5), layout="constrained")
+    set_heading(figure, title)
     grid = figure.subplots(len(chosen), columns, squeeze=False)
     for row, epoch in enumerate(chosen):
         for column in range(columns):
@@ -97,19 +109,19 @@ def plot_course(grids: np.ndarray, title: str) -> Figure:
 
 def plot_pairs(samples: np.ndarray, nearest: Any, train: np.ndarray, chosen: Sequence[int], title: str) -> Figure:
     """Draws samples, and below each its nearest training image, with the distance in grey levels."""
-    figure = Figure(figsize=(0.8 * len(chosen) + 0.8, 2.4), layout="constrained")
-    figure.suptitle(literal(title), fontsize=9)
+    figure = Figure(figsize=(0.63 * len(chosen) + 0.8, 2.2), layout="constrained")
+    set_heading(figure, title)
     grid = figure.subplots(2, len(chosen), squeeze=False)
     for column, number in enumerate(chosen):
         show_image(grid[0, column], samples[number], "")
-        show_image(grid[1, column], train[nearest.number[number]], f"{nearest.distance[number]:.0f}", fontsize=7)
+        show_image(grid[1, column], train[nearest.number[number]], f"{nearest.distance[number]:.0f}")
     for row, name in enumerate((caption("sample"), caption("training"))):
         _name_row(grid[row, 0], name)
     return figure
 
 
 def _name_row(axes: Any, name: str) -> None:
-    axes.text(-0.1, 0.5, name, transform=axes.transAxes, fontsize=7, ha="right", va="center")
+    axes.text(-0.1, 0.5, name, transform=axes.transAxes, fontsize=SMALL, ha="right", va="center")
 
 
 def plot_classes(of: Mapping[str, Any], class_names: Sequence[str], title: str) -> Figure:

@@ -10,7 +10,21 @@ from matplotlib.figure import Figure
 from matplotlib.patches import Patch
 
 from pbl.evaluation.segmentation import Thresholds
-from pbl.reports.drawing import BLUE, GREEN, GREY, ORANGE, caption, cut, cut_start, literal, shorten_name
+from pbl.reports.drawing import (
+    BLUE,
+    GREEN,
+    GREY,
+    ORANGE,
+    SMALL,
+    WIDE,
+    caption,
+    cut,
+    cut_start,
+    literal,
+    set_heading,
+    shorten_name,
+    wrap,
+)
 
 # Also distinguishable for people who confuse red and green (Okabe and Ito 2008): right, missed, false.
 RIGHT, MISSED, FALSE = (0, 158, 115), (0, 114, 178), (230, 159, 0)
@@ -89,7 +103,7 @@ def draw_classes(image: np.ndarray, mask: np.ndarray, class_names: Sequence[str]
         axes.scatter([], [], marker="s", color=colour, label=literal(cut(class_names[number], 20)))
     axes.imshow(shown)
     if mask.any():
-        figure.legend(loc="outside lower center", ncols=3, fontsize=8, frameon=False)
+        figure.legend(loc="outside lower center", ncols=3, fontsize=SMALL, frameon=False)
     return figure
 
 
@@ -127,8 +141,8 @@ def plot_overlays(
     empty = np.isnan(dice)
     falsely[empty] = (predicted[empty] > 0).sum(axis=(1, 2))
     rows = choose_shown(dice, falsely)
-    figure = Figure(figsize=(1.5 * SHOWN + 0.8, 1.75 * len(rows) + 1.0), layout="constrained")
-    figure.suptitle(textwrap.fill(literal(title), 80), fontsize="medium")
+    figure = Figure(figsize=(WIDE, 1.6 * len(rows) + 0.8), layout="constrained")
+    set_heading(figure, title)
     panels = figure.subplots(len(rows), SHOWN, squeeze=False)
     for (name, of), axes_of_row in zip(rows, panels, strict=True):
         for axes in axes_of_row:
@@ -137,9 +151,9 @@ def plot_overlays(
             axes.axis("on")
             axes.imshow(lay_over(pixels[at], truth[at], predicted[at]))
             told = "" if np.isnan(dice[at]) else f"Dice {dice[at]:.2f}\n"
-            axes.set_title(literal(f"{told}{cut_start(shorten_name(str(names[at])), 18)}"), fontsize=6)
+            axes.set_title(literal(f"{told}{cut_start(shorten_name(str(names[at])), 15)}"), fontsize=SMALL)
             axes.set(xticks=[], yticks=[])
-        axes_of_row[0].set_ylabel(name, fontsize=8)
+        axes_of_row[0].set_ylabel(wrap(name, 16), fontsize=SMALL)
     handles = [
         Patch(color=np.array(colour) / 255, label=label)
         for colour, label in (

@@ -1,26 +1,31 @@
 """The figures of an inspection: filters, feature maps, heat maps, and the loss along a line."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 import pandas as pd
+from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from pbl.reports.drawing import (
     BLUE,
     GREY,
     ORANGE,
+    SMALL,
+    WIDE,
     caption,
     cut,
     cut_start,
     hide_axes,
     literal,
+    set_heading,
     shorten_name,
     show_image,
     wrap,
 )
 
 MOST_FILTERS = 64
+MOST_LETTERS = 18  # letters in a line above a heat map
 
 
 def plot_filters(filters: np.ndarray, title: str) -> Figure:
@@ -35,11 +40,11 @@ def plot_filters(filters: np.ndarray, title: str) -> Figure:
     shown = np.moveaxis(filters[..., :MOST_FILTERS], 3, 0)
     columns = min(len(shown), 16 if len(shown) > 32 else 8)
     rows = -(-len(shown) // columns)
-    figure = Figure(figsize=(max(5.0, 0.6 * columns + 1), max(2.4, 0.9 + 0.62 * rows)), layout="constrained")
+    figure = Figure(figsize=(max(5.0, 0.46 * columns + 1), max(2.4, 0.9 + 0.48 * rows)), layout="constrained")
     size = f"{filters.shape[0]}x{filters.shape[1]}x{channels}"
     told = "{title}: {shown} of {n}, each {size}" if count > len(shown) else "{title}: {n}, each {size}"
     title = caption(told, title=title, shown=len(shown), n=count, size=size)
-    figure.suptitle(literal(wrap(title, round(14 * figure.get_figwidth()))), fontsize="medium")
+    set_heading(figure, title)
     if channels not in (1, 3):
         shown = shown.mean(axis=3, keepdims=True)
     limit = float(np.abs(shown).max()) or 1.0
@@ -52,7 +57,7 @@ def plot_filters(filters: np.ndarray, title: str) -> Figure:
             image = axes.imshow(kernel[..., 0], cmap="RdBu_r", vmin=-limit, vmax=limit)
     if channels == 3:
         told = "red, green and blue weights: black -{limit:.2g}, mid-grey 0, white +{limit:.2g}"
-        figure.supxlabel(caption(told, limit=limit), fontsize=8)
+        figure.supxlabel(caption(told, limit=limit), fontsize=SMALL)
     else:
         label = caption("weight" if channels == 1 else "mean of {channels} channels' weights", channels=channels)
         figure.colorbar(image, ax=panels, label=label, shrink=0.9)
@@ -68,11 +73,11 @@ def plot_feature_maps(image: np.ndarray, name: str, maps: Mapping[str, np.ndarra
         maps: By the layer's name, its maps `float [height, width, maps]`.
         title: The heading.
     """
-    figure = Figure(figsize=(10, 0.6 + 2.5 * len(maps)), layout="constrained")
-    figure.suptitle(literal(title))
+    figure = Figure(figsize=(WIDE, 0.6 + 1.85 * len(maps)), layout="constrained")
+    set_heading(figure, title)
     left, right = figure.subfigures(1, 2, squeeze=False, width_ratios=(1, 4.2))[0]
     axes = left.subplots()
-    show_image(axes, image, literal(cut_start(shorten_name(name), 24)))
+    show_image(axes, image, literal(cut_start(shorten_name(name), 20)))
     for part, (layer, values) in zip(np.ravel(right.subfigures(len(maps), 1)), maps.items(), strict=True):
         height, width, count = values.shape
         shown = np.moveaxis(values[..., :16], 2, 0)
@@ -103,15 +108,16 @@ def plot_heat_maps(
     """
     groups = min(2, len(pixels))
     rows = -(-len(pixels) // groups)
-    figure = Figure(figsize=(0.9 + 5.2 * groups, 0.7 + 2.0 * rows), layout="constrained")
-    figure.suptitle(literal(wrap(title, round(14 * figure.get_figwidth()))), fontsize="medium")
+    figure = Figure(figsize=(0.9 + (WIDE - 0.9) / 2 * groups, 0.6 + 1.45 * rows), layout="constrained")
+    set_heading(figure, title)
     widths = (1, 1, 1, 0.02) * groups  # a gap after each image's three panels
     panels = figure.subplots(rows, 4 * groups, squeeze=False, width_ratios=widths)
     hide_axes(panels)
     for number, row in enumerate(table.itertuples(index=False)):
         image, trained, other = panels[number // groups, 4 * (number % groups) :][:3]
-        true = [] if pd.isna(row.true) else [caption("true: {name}", name=cut(row.true, 20))]
-        show_image(image, pixels[number], "\n".join(map(literal, [*true, cut_start(shorten_name(row.image), 20)])))
+        true = [] if pd.isna(row.true) else [caption("true: {name}", name=cut(row.true, 12))]
+        show_image(image, pixels[number], "")
+        _set_title(image, [*true, cut_start(shorten_name(row.image), MOST_LETTERS)])
         likeness = []
         if not np.isnan(row.rank_correlation):
             likeness = [caption("rank correlation {value:.2f}", value=row.rank_correlation)]
@@ -128,11 +134,16 @@ def plot_heat_maps(
             axes.imshow(pixels[number].mean(axis=-1), cmap="gray", vmin=0, vmax=255)
             drawn = axes.imshow(heat, cmap="viridis", vmin=0, vmax=1, alpha=0.6)
             lines = lines if heat.any() else [*lines, caption("(nothing found: all 0)")]
-            axes.set_title(literal("\n".join(lines)), fontsize=8)
+            _set_title(axes, lines)
     figure.colorbar(
-        drawn, ax=panels, label=caption("share of the image's highest"), shrink=min(1.0, 2 / rows), aspect=30
+        drawn, ax=panels, label=wrap(caption("share of the image's highest"), 18), shrink=min(1.0, 2 / rows), aspect=30
     )
     return figure
+
+
+def _set_title(axes: Axes, lines: Sequence[str]) -> None:
+    broken = "\n".join(wrap(line, MOST_LETTERS) for line in lines)
+    axes.set_title(literal(broken), fontsize=SMALL)
 
 
 def plot_loss_line(
@@ -152,8 +163,8 @@ def plot_loss_line(
         own: Given if the statistics of batch normalisation were measured again at each position: loss and accuracy of the
             trained network with the averages of its own training, for "train" and "val". They are marked.
     """
-    figure = Figure(figsize=(10, 4.4), layout="constrained")
-    figure.suptitle(literal(title))
+    figure = Figure(figsize=(WIDE, 3.9), layout="constrained")
+    set_heading(figure, title)
     panels = figure.subplots(1, 2)
     few = "." if len(table) < 60 else None
     for number, (axes, name, label) in enumerate(
@@ -164,7 +175,7 @@ def plot_loss_line(
     ):
         for at, text in ((0, caption("initial weights")), (1, caption("trained weights"))):
             axes.axvline(at, color=GREY, linestyle=":", linewidth=1.2)
-            axes.text(at, 1.01, text, transform=axes.get_xaxis_transform(), ha="center", va="bottom", fontsize=8)
+            axes.text(at, 1.01, text, transform=axes.get_xaxis_transform(), ha="center", va="bottom", fontsize=SMALL)
         for side, text, colour in (
             ("train", caption("training images ({n:,})", n=images["train"]), BLUE),
             ("val", caption("validation ({n:,})", n=images["val"]), ORANGE),
@@ -196,5 +207,5 @@ def plot_loss_line(
     told = "A cut through a landscape of {weights:,} dimensions, one for each weight."
     if own:
         told = "A cut through a landscape of {weights:,} dimensions, one for each weight; batch normalisation's statistics are recomputed at each point."
-    figure.supxlabel(caption(told, weights=weights), fontsize=9)
+    figure.supxlabel(literal(wrap(caption(told, weights=weights), round(15 * WIDE))), fontsize=9)
     return figure

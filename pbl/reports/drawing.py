@@ -15,12 +15,17 @@ from typing import Any
 import numpy as np
 from matplotlib import font_manager, rcParams
 from matplotlib.axes import Axes
+from matplotlib.figure import Figure
 
 from pbl.data.split import find_number
 from pbl.languages import choose_language, say, wrapping
 
 # Okabe and Ito's colours: colour-blind people can distinguish them, and their lightness differs in grey print.
 BLUE, ORANGE, GREEN, GREY = "#0072B2", "#D55E00", "#009E73", "#595959"
+
+# Inches and points. On A4 the page of a run prints a figure of WIDE over the whole width, and one of NARROW over half of it: at five sixths of
+# its size, so that letters of SMALL are 7 points there.
+WIDE, NARROW, SMALL = 8.4, 4.2, 8.4
 
 JAPANESE_FONTS = (
     "Noto Sans CJK JP, Noto Sans JP, IPAexGothic, IPAPGothic, TakaoPGothic, VL Gothic, Hiragino Sans, Yu Gothic, Meiryo,"
@@ -131,7 +136,12 @@ def shorten_name(name: str) -> str:
     return name if number is None else caption("image {number}", number=number)
 
 
-def show_image(axes: Axes, image: np.ndarray, title: str, fontsize: int = 8) -> None:
+def set_heading(figure: Figure, title: str) -> None:
+    """Writes a heading over a figure, broken into lines as wide as it."""
+    figure.suptitle(literal(wrap(title, round(14 * figure.get_figwidth()))), fontsize="medium")
+
+
+def show_image(axes: Axes, image: np.ndarray, title: str, fontsize: float = SMALL) -> None:
     """Draws an image of one or three channels, `uint8 [height, width, channels]`, in its original brightness."""
     grey = image.shape[-1] == 1
     axes.imshow(image[..., 0] if grey else image, cmap="gray" if grey else None, vmin=0, vmax=255)

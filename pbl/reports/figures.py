@@ -4,7 +4,7 @@ from collections.abc import Sequence
 
 from matplotlib.figure import Figure
 
-from pbl.reports.drawing import BLUE, GREY, ORANGE, literal, wrap
+from pbl.reports.drawing import BLUE, GREY, ORANGE, SMALL, WIDE, literal, set_heading, wrap
 
 
 def plot_gains(
@@ -28,18 +28,18 @@ def plot_gains(
         remark: The line below the axis.
     """
     shown = list(zip(labels, gains, is_open, strict=True))
-    texts = [literal(wrap(label, 56, 3)) for label, *_ in shown]
+    texts = [literal(wrap(label, 50, 3)) for label, *_ in shown]
     lines = sum(max(2, text.count("\n") + 1) for text in texts)
-    figure = Figure(figsize=(10, 1.5 + 0.17 * max(lines, 4)), layout="constrained")
+    figure = Figure(figsize=(WIDE, 1.5 + 0.17 * max(lines, 4)), layout="constrained")
     axes = figure.subplots()
-    axes.set_title(literal(title))
+    set_heading(figure, title)
     axes.axvline(0, color=GREY, linewidth=1)
     for row, (_, (difference, low, high), is_hollow) in enumerate(shown):
         colour = BLUE if low > 0 else ORANGE if high < 0 else GREY
         axes.plot([100 * low, 100 * high], [row, row], color=colour, linewidth=2)
         axes.plot(100 * difference, row, "o", color=colour, markerfacecolor="white" if is_hollow else colour)
-    axes.set_yticks(range(len(shown)), texts, fontsize=8)
+    axes.set_yticks(range(len(shown)), texts, fontsize=SMALL)
     axes.set_ylim(len(shown) - 0.5, -0.5)
-    figure.supxlabel("\n".join(literal(wrap(line, 116)) for line in (axis, remark)), fontsize=9)
+    figure.supxlabel("\n".join(literal(wrap(line, 110)) for line in (axis, remark)), fontsize=9)
     axes.grid(alpha=0.3, axis="x")
     return figure

@@ -39,6 +39,7 @@ MOST_PICTURE = 8 * 2**20
 MOST_OF_PICTURES = 32 * 2**20  # all pictures together
 MOST_PICTURES = 100
 MOST_PIXELS = 50_000_000  # pixels of a picture; a browser needs 4 bytes for each
+MOST_OF_HALF = 540  # width in pixels of a picture whose letters can still be read, 7 points, on half of a printed page
 MOST_ROWS = 200  # rows of a table
 MOST_CLASSES, MOST_OF_PAIRS = 40, 20  # with more classes the tables show only this many, the most informative ones
 MOST_NAMED = 100  # pairs of classes whose mistakes are named; images are kept of fewer pairs
@@ -359,7 +360,7 @@ class _Picture:
     @property
     def is_wide(self) -> bool:
         """Whether half a page would be too narrow for it."""
-        return self.width > 1.4 * self.height or self.width >= 1000
+        return self.width > MOST_OF_HALF
 
 
 def _read_pictures(folder: _Folder, say: _Voice, is_classifier: bool) -> list[_Picture]:
@@ -502,7 +503,7 @@ def _collect(run: Run, folder: _Folder, language: str) -> dict[str, Any]:
         "environment": environment,
         "weights": _number(environment.get("trainable_weights")),
         "epochs": _say_epochs(config, environment, history, say),
-        "images": _say_images(split, say),
+        "images": _say_images(split, config.task == "segmentation", say),
         "diagnosis": _diagnose(run, folder, language, say),
         "history": _choose_epochs(history, environment),
         "metrics": _compare([*METRICS, *_own_metrics(results)], results, say),
@@ -530,7 +531,7 @@ def _collect(run: Run, folder: _Folder, language: str) -> dict[str, Any]:
         "gallery": [picture for picture in pictures if picture.name not in in_place],
         "has_of_evaluation": any(kind.format(split="val") in by_name for kind in OF_EVALUATION),
         "has_of_inspection": any(kind in by_name for kind in OF_INSPECTION),
-        "data": _describe_data(split, say) if split else None,
+        "data": _describe_data(split, config.task == "segmentation", say) if split else None,
         "severities": SEVERITIES,
         "findings": _describe_findings(folder.read_json("data_check.json"), say),
         **_describe_settings(config),
@@ -660,10 +661,14 @@ def _say_epochs(config: Config, environment: dict, history: list[dict] | None, s
     )
 
 
-def _say_images(split: dict, say: _Voice) -> str:
+def _say_images(split: dict, has_background: bool, say: _Voice) -> str:
     counts = {name: _number(_dictionary(split.get("images")).get(name)) for name in SPLIT_NAMES}
     names = split.get("class_names")
-    parts = [say("{classes} classes", classes=len(names))] if isinstance(names, list) else []
+    parts = (
+        [say("{classes} {classes:class|classes}", classes=max(0, len(names) - has_background))]
+        if isinstance(names, list)
+        else []
+    )
     parts += [
         say("{images:,} {split} images", images=images, split=say.word(SPLIT_NAMES[name]))
         for name, images in counts.items()
@@ -798,9 +803,11 @@ def _thresholds(split: str, result: dict, say: _Voice) -> dict[str, Any] | None:
         rows.append((label[:1].upper() + label[1:], shown))
     aim = found.get("aim")
     is_named = isinstance(aim, str)
+    if is_named:
+        aim = say("F1") if aim == "f1" else say.word(aim)
     return {
         "title": say("Decision threshold, on the {split} split", split=say.word(SPLIT_NAMES[split])),
-        "caption": say("Chosen for: {aim}", aim=say.word(aim)) if is_named else say("Another threshold than one half"),
+        "caption": say("Chosen for: {aim}", aim=aim) if is_named else say("Another threshold than one half"),
         "head": [say("Metric"), say("at 0.5"), say("at {value}", value=f"{value:.4g}")],
         "rows": rows,
     }
@@ -944,8 +951,8 @@ def _list_pairs(result: dict, links: dict[tuple[str, str], str], say: _Voice) ->
     return rows
 
 
-def _describe_data(split: dict, say: _Voice) -> dict[str, Any]:
-    """Describes the data of training and evaluation."""
+def _describe_data(split: dict, has_background: bool, say: _Voice) -> dict[str, Any]:
+    """Describes the data of training and evaluation; of masks the first class is the background, which an image has if nothing else is marked."""
     counts, by_class = _dictionary(split.get("images")), _dictionary(split.get("images_by_class"))
     splits = [name for name in SPLIT_NAMES if name in counts or name in by_class]
     known = split.get("class_names")
@@ -961,6 +968,8 @@ def _describe_data(split: dict, say: _Voice) -> dict[str, Any]:
         sizes = sorted(names, key=lambda name: -(_number(trained.get(name)) or 0))
         shown = [*sizes[: MOST_OF_PAIRS // 2], *sizes[-(MOST_OF_PAIRS // 2) :]]
     rows = [(name, [count(_dictionary(by_class.get(part)).get(name)) for part in splits]) for name in shown]
+    if has_background and rows and rows[0][0] == names[0]:
+        rows[0] = say("nothing marked"), rows[0][1]
     shape, made_by = split.get("input_shape"), _dictionary(split.get("made_by"))
     facts = [(say("Source"), split["source"])] if isinstance(split.get("source"), str) else []
     if isinstance(shape, list) and len(shape) == 3:

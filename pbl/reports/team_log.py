@@ -435,7 +435,10 @@ def list_changes(run: LoggedRun, language: str = "en") -> str:
     if run.parent is None:
         return ""
     words = [
-        f"{key}: {_shorten(old, LONGEST_VALUE)} -> {_shorten(new, LONGEST_VALUE)}" for key, old, new in run.changes
+        say("own code in experiment.py", language)
+        if key == CODE
+        else f"{key}: {_shorten(old, LONGEST_VALUE)} -> {_shorten(new, LONGEST_VALUE)}"
+        for key, old, new in run.changes
     ]
     if run.has_other_seed:
         words.append(say("another seed", language))

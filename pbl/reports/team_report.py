@@ -1,4 +1,4 @@
-"""A draft of a team's report, on one or two A4 sheets: what the runs' files know, and boxes for what people must write.
+"""A draft of a team's report, on three or four A4 sheets: what the runs' files know, and boxes for what people must write.
 
 Each number is in a file of a run, and each claim is based on a run. What people must write comes from their own file
 (`pbl.reports.team_notes`); where it says nothing yet, a dotted box stays open. The page is one HTML file, with its pictures inside.
@@ -206,7 +206,7 @@ def _collect(
     finished = [run for run in group if run.has_result]
     best = max(finished, key=lambda run: run.accuracy)
     split = _read_split(best, finished)
-    settings, same = _group_settings(finished)
+    settings, same = _group_settings(finished, t)
     compared = [run for run in group if run.gain is not None]
     figures = best.path / "figures"
     pictures = [
@@ -227,7 +227,7 @@ def _collect(
         ],
         "comparison": _read_comparison(folder, best.images, language),
         "most_rows": MOST_ROWS,
-        "pictures": [picture for picture in pictures if picture[1]],
+        "pictures": [(text, *picture) for text, picture in pictures if picture],
         "gains": _draw(group, language) if compared else None,
         "tried": [
             (run.name, describe_changes(run, language) or t("the first"), _describe_result(run, language))
@@ -304,7 +304,7 @@ def _describe_findings(best: LoggedRun, language: str) -> list[str] | None:
     return sentences if findings or (best.path / "data_check.json").exists() else None
 
 
-def _group_settings(finished: Sequence[LoggedRun]) -> tuple[list[Settings], str]:
+def _group_settings(finished: Sequence[LoggedRun], t: Callable[..., str]) -> tuple[list[Settings], str]:
     """Runs with the same settings together, in the order in which they were started; and in words what is the same in all."""
     grouped: dict[tuple, list[LoggedRun]] = {}
     for run in finished:
@@ -316,22 +316,23 @@ def _group_settings(finished: Sequence[LoggedRun]) -> tuple[list[Settings], str]
     keys = [name for name in dict.fromkeys(keys) if name != "model"]
     varying = {name for name in keys if len({words.get(name, UNSET) for words in every}) > 1}
     defaults, _ = describe_settings(Config())
+    versions = list(dict.fromkeys(words[CODE] for words in every if CODE in words))
     found = []
     for number, (words, runs) in enumerate(zip(every, grouped.values(), strict=True)):
         # Only options that were given: another model has other ones.
         shown = [name for name in keys if name in varying and words.get(name, "none") != "none"]
         shown = [name for name in shown if name == CODE or "." not in name or name in runs[0].given]
-        text = ", ".join(f"{_last_word(name)}={words[name]}" for name in shown)
+        given = [f"{name.rpartition('.')[2]}={words[name]}" for name in shown if name != CODE]
+        if CODE in shown:
+            told = "own code in experiment.py, version {number}" if len(versions) > 1 else "own code in experiment.py"
+            given.append(t(told, number=versions.index(words[CODE]) + 1))
+        text = ", ".join(given)
         latest = {run.config.seed: run for run in runs}  # if a seed was trained twice, the later run
         kept = list(latest.values())
         found.append(Settings(_letter(number), kept, text, _read_weights(runs[0]), _find_interval(kept)))
     same = [name for name in keys if name not in varying and name != CODE]
     same = [name for name in same if name in TOLD or every[0][name] != defaults.get(name, every[0][name])]
-    return found, ", ".join(f"{_last_word(name)}={every[0][name]}" for name in same)
-
-
-def _last_word(name: str) -> str:
-    return name if name == CODE else name.rpartition(".")[2]
+    return found, ", ".join(f"{name.rpartition('.')[2]}={every[0][name]}" for name in same)
 
 
 def _find_interval(runs: Sequence[LoggedRun]) -> tuple[float, float]:
@@ -419,18 +420,23 @@ def _parse_markdown(text: str) -> list[tuple[str, Any]]:
     return blocks
 
 
-def _read_png(file: Path) -> Markup | None:
+def _read_png(file: Path) -> tuple[Markup, int] | None:
+    """A picture that the page contains, and its width in pixels."""
     with contextlib.suppress(OSError, InputError):
         content = read_bytes(file)
         if content.startswith(PNG):
-            return embed_png(content)
+            return embed_png(content), _width(content)
     return None
 
 
-def _draw(group: Sequence[LoggedRun], language: str) -> Markup:
+def _width(png: bytes) -> int:
+    return int.from_bytes(png[16:20])
+
+
+def _draw(group: Sequence[LoggedRun], language: str) -> tuple[Markup, int]:
     file = io.BytesIO()
     plot_log(group, language, MOST_BARS).savefig(file, dpi=120)
-    return embed_png(file.getvalue())
+    return embed_png(file.getvalue()), _width(file.getvalue())
 
 
 def _sort_outcomes(compared: Sequence[LoggedRun], language: str, t: Callable[..., str]) -> list[tuple[str, list[str]]]:

@@ -29,7 +29,7 @@ from pbl.evaluation.samples import (
     make_reference,
     takes_labels,
 )
-from pbl.reports.drawing import caption, literal, show_image
+from pbl.reports.drawing import caption, set_heading, show_image
 from pbl.runs import Run
 from pbl.storage.reading import UnreadableFile, read_arrays
 from pbl.tasks.task import Judged, Question, Task
@@ -131,7 +131,7 @@ def draw_walk(run: Run, model: keras.Model, data: Data) -> tuple[Figure, pd.Data
         }
     )
     figure = Figure(figsize=(0.8 * STEPS, 0.8 * WALKS + 0.5), layout="constrained")
-    figure.suptitle(literal(caption("{run}: from one noise to another", run=run.name)), fontsize=9)
+    set_heading(figure, caption("{run}: from one noise to another", run=run.name))
     for axes, image in zip(figure.subplots(WALKS, STEPS).ravel(), images, strict=True):
         show_image(axes, image, "")
     return figure, table

@@ -126,6 +126,7 @@ class Session:
         devices = [f"{device.device_type}: {_name_device(device)}" for device in tf.config.list_physical_devices()]
         self._note_resume(devices)
         weights, images = models.count_trainable_weights(model), data.split["images"]
+        names = data.class_names[config.task == "segmentation" :]  # the background is no class of theirs
         run.update_environment(
             status="running",
             devices=devices,
@@ -139,7 +140,7 @@ class Session:
             replicas=model.distribute_strategy.num_replicas_in_sync,
         )
         told = (
-            "{run}: {model} ({weights:,} trainable weights) on {data}, {n} classes ({classes}), {train:,} training and {val:,}"
+            "{run}: {model} ({weights:,} trainable weights) on {data}, {n} {n:class|classes} ({classes}), {train:,} training and {val:,}"
             " validation images, in {precision} on {device}"
         )
         print(
@@ -149,8 +150,8 @@ class Session:
                 model=config.model,
                 weights=weights,
                 data=data.name,
-                n=data.num_classes,
-                classes=", ".join(data.class_names[:5]) + (", ..." if data.num_classes > 5 else ""),
+                n=len(names),
+                classes=", ".join(names[:5]) + (", ..." if len(names) > 5 else ""),
                 train=images["train"],
                 val=images["val"],
                 precision=policy,

@@ -66,7 +66,7 @@ def find_absent_marks(marked: Mapping[str, np.ndarray], class_names: list[str]) 
             "absent_marks",
             "act",
             "No mask marks {listed} ({classes} of {all_classes} classes): a network cannot learn it. Give images of it, or remove it from the list of classes.",
-            listed=list_names(nowhere), classes=len(nowhere), all_classes=len(class_names), absent=nowhere,
+            listed=list_names(nowhere), classes=len(nowhere), all_classes=len(class_names) - 1, absent=nowhere,
         )  # fmt: skip
     for split, other, classes, is_blind in absent:
         findings += one_finding(
@@ -78,7 +78,7 @@ def find_absent_marks(marked: Mapping[str, np.ndarray], class_names: list[str]) 
                 if split == "train"
                 else "it cannot be evaluated there. Give more images of it, or use another split (split_seed)."
             ),
-            split=split, earlier=other, listed=list_names(classes), classes=len(classes), all_classes=len(class_names), absent=classes,
+            split=split, earlier=other, listed=list_names(classes), classes=len(classes), all_classes=len(class_names) - 1, absent=classes,
         )  # fmt: skip
     return findings
 
