@@ -8,9 +8,15 @@ from pbl.languages import say_sentence
 _SAID = (
     (r"Missing (?:argument|parameter):? '?(?P<name>[^'.]+)'?\..*", "The argument {name} is missing."),
     (r"Missing option '(?P<name>[^']+)'\..*", "The option {name} is required."),
-    (r"No such command '(?P<name>.*)'\. Did you mean (?P<near>.+)\?", "There is no command {name}. Did you mean {near}?"),
+    (
+        r"No such command '(?P<name>.*)'\. Did you mean (?P<near>.+)\?",
+        "There is no command {name}. Did you mean {near}?",
+    ),
     (r"No such command '(?P<name>.*)'\.", "There is no command {name}."),
-    (r"No such option: (?P<name>\S+) (?:\(Possible options: |Did you mean )(?P<near>.+)[)?]", "There is no option {name}. Did you mean {near}?"),
+    (
+        r"No such option: (?P<name>\S+) (?:\(Possible options: |Did you mean )(?P<near>.+)[)?]",
+        "There is no option {name}. Did you mean {near}?",
+    ),
     (r"No such option: (?P<name>\S+)", "There is no option {name}."),
     (r"Option '(?P<name>.+)' requires an argument\.", "The option {name} needs a value."),
     (r"Option '(?P<name>.+)' requires (?P<n>\d+) arguments\.", "The option {name} needs {n} values."),
@@ -27,7 +33,7 @@ _SAID = (
     (r"Input should be greater than or equal to (?P<value>\S+)", "Give {value} or more."),
     (r"Input should be less than or equal to (?P<value>\S+)", "Give {value} or less."),
     (r"(?P<value>\S+) is not in the range (?P<valid>.+?)\.", "{value} is outside the range {valid}."),
-)  # fmt: skip
+)
 
 
 def say_wrong_words(message: str) -> str:

@@ -66,8 +66,9 @@ def parse_voc(content: bytes, name: str) -> Annotation:
         raise InputError(
             "{name} is not a Pascal VOC annotation: it begins with <{tag}>, not with <annotation>. Remove it, or export the boxes as COCO, Pascal "
             "VOC or YOLO.",
-            name=name, tag=root.tag,
-        )  # fmt: skip
+            name=name,
+            tag=root.tag,
+        )
     rows, classes, left_out = [], [], 0
     for number, one in enumerate(root.findall("object"), 1):
         called = Sentence("Object {number} of {file}", number=number, file=name)
@@ -114,8 +115,9 @@ def _parse_xml(content: bytes, name: str) -> Element:
     except (expat.ExpatError, ValueError, LookupError) as error:
         raise InputError(
             "{name} is not XML, or it is damaged: {error}. Copy or export it again.",
-            name=name, error=error if content else Sentence("it is empty (0 bytes)"),
-        ) from None  # fmt: skip
+            name=name,
+            error=error if content else Sentence("it is empty (0 bytes)"),
+        ) from None
 
 
 def _to_number(text: Any, name: str) -> float:
@@ -127,8 +129,9 @@ def _to_number(text: Any, name: str) -> float:
     except (TypeError, ValueError, OverflowError):
         raise InputError(
             "{name} is {found}: a number is needed. Draw the box again, or remove it.",
-            name=name, found=Sentence("missing") if text is None else _say(text),
-        ) from None  # fmt: skip
+            name=name,
+            found=Sentence("missing") if text is None else _say(text),
+        ) from None
 
 
 def _to_size(value: Any) -> int:
@@ -162,9 +165,10 @@ def parse_yolo(content: bytes, name: str) -> Annotation:
         if len(words) < 5 or (len(words) > 5 and len(words) % 2 == 0):
             raise InputError(
                 "{name} has {n} words. Valid: class, centre x, centre y, width, height, as shares from 0 to 1{hint}.",
-                name=called, n=len(words),
+                name=called,
+                n=len(words),
                 hint=Sentence(", without a confidence: these are predictions") if len(words) == 6 else "",
-            )  # fmt: skip
+            )
         values = [_to_number(word, called) for word in words]
         label, shares = values[0], values[1:]
         if not (math.isfinite(label) and label == int(label) and label >= 0):
@@ -175,11 +179,12 @@ def parse_yolo(content: bytes, name: str) -> Annotation:
         if wrong:
             raise InputError(
                 "{name} contains {value:g}. YOLO's numbers are shares of the image's width and height, from 0 to 1{hint}.",
-                name=called, value=wrong[0],
+                name=called,
+                value=wrong[0],
                 hint=Sentence(": are these pixels? Divide x and width by the image's width, y and height by its height")
                 if max(wrong) > 1
                 else "",
-            )  # fmt: skip
+            )
         if len(shares) == 4:
             x, y, width, height = shares
             rows.append([x - width / 2, y - height / 2, x + width / 2, y + height / 2])
@@ -231,13 +236,16 @@ def parse_coco(content: bytes, name: str) -> Coco | None:
         if image not in files:
             raise InputError(
                 "{name} belongs to the image {image}, which 'images' does not contain. Export the boxes again, or remove it.",
-                name=called, image=_say(one.get("image_id")),
-            )  # fmt: skip
+                name=called,
+                image=_say(one.get("image_id")),
+            )
         if label not in names:
             raise InputError(
                 "{name} has the category {label}, which 'categories' does not contain. Valid: {valid}.",
-                name=called, label=_say(one.get("category_id")), valid=", ".join(map(str, list(names)[:20])),
-            )  # fmt: skip
+                name=called,
+                label=_say(one.get("category_id")),
+                valid=", ".join(map(str, list(names)[:20])),
+            )
         of_image = found[files[image]]
         if one.get("iscrowd") in (1, True):
             found[files[image]] = of_image._replace(left_out=of_image.left_out + 1)
@@ -257,8 +265,9 @@ def _parse_json(content: bytes, name: str) -> Any:
     except (ValueError, RecursionError) as error:
         raise InputError(
             "{name} is not JSON, or it is damaged: {error}. Copy or export it again.",
-            name=name, error=error if content else Sentence("it is empty (0 bytes)"),
-        ) from None  # fmt: skip
+            name=name,
+            error=error if content else Sentence("it is empty (0 bytes)"),
+        ) from None
 
 
 def _hashable(value: Any) -> Any:
@@ -275,13 +284,16 @@ def _read_categories(categories: Sequence[Mapping[str, Any]], used: set, name: s
         if number is None or not isinstance(label, str) or not label.strip():
             raise InputError(
                 "{name}: the category {category} has no id or no name. Valid: {example}.",
-                name=name, category=_say(dict(one)), example='{"id": 1, "name": "cat"}',
-            )  # fmt: skip
+                name=name,
+                category=_say(dict(one)),
+                example='{"id": 1, "name": "cat"}',
+            )
         if number in names or label in names.values():
             raise InputError(
                 "{name} has the category {category} twice. Give each its own id and name.",
-                name=name, category=_say(dict(one)),
-            )  # fmt: skip
+                name=name,
+                category=_say(dict(one)),
+            )
         names[number] = label
     kept = {number: label for number, label in names.items() if label not in headings or number in used}
     names = kept or names
@@ -297,8 +309,10 @@ def _read_coco_images(images: Sequence[Mapping[str, Any]], name: str) -> tuple[d
         if image is None or not isinstance(file, str) or not file.strip():
             raise InputError(
                 "{name}, images[{number}] has no id or no file_name. Valid: {example}.",
-                name=name, number=number, example='{"id": 1, "file_name": "1.jpg", "width": 640, "height": 480}',
-            )  # fmt: skip
+                name=name,
+                number=number,
+                example='{"id": 1, "file_name": "1.jpg", "width": 640, "height": 480}',
+            )
         if image in files or file in found:
             raise InputError(
                 "{name} has the image {image} twice (id or file_name). Keep one.", name=name, image=f"{image}, {file}"
@@ -316,8 +330,10 @@ def _read_coco_box(one: Mapping[str, Any], name: str) -> list[float]:
         if width < 0 or height < 0:
             raise InputError(
                 "{name} has a bbox of width {width:g} and height {height:g}. Valid: left, top, width, height; width and height must not be below 0.",
-                name=name, width=width, height=height,
-            )  # fmt: skip
+                name=name,
+                width=width,
+                height=height,
+            )
         return [left, top, left + width, top + height]
     if (
         not box
@@ -331,8 +347,9 @@ def _read_coco_box(one: Mapping[str, Any], name: str) -> list[float]:
         return [min(x), min(y), max(x), max(y)]
     raise InputError(
         "{name} has no bbox (found: {found}). Valid: left, top, width, height in pixels, or polygons as 'segmentation'.",
-        name=name, found=_say(box),
-    )  # fmt: skip
+        name=name,
+        found=_say(box),
+    )
 
 
 def read_name_lines(content: bytes, name: str) -> list[str]:
@@ -377,8 +394,9 @@ def read_yaml_names(held: Mapping[str, Any], name: str) -> list[str]:
         if missing:
             raise InputError(
                 "{name}: 'names' has no class {number}. Valid: a name for each number from 0 on, without gaps.",
-                name=name, number=missing[0],
-            )  # fmt: skip
+                name=name,
+                number=missing[0],
+            )
         names = [numbered[number] for number in range(len(names))]
     if not (isinstance(names, list) and names and all(isinstance(label, str) and label.strip() for label in names)):
         raise InputError(

@@ -73,9 +73,15 @@ def draw_detection(
     )
     if not all_figures:
         return
-    yield "precision_recall", plot_box_curves(matches, class_names, caption("{of}: precision and recall of boxes", of=title))  # fmt: skip
+    yield (
+        "precision_recall",
+        plot_box_curves(matches, class_names, caption("{of}: precision and recall of boxes", of=title)),
+    )
     table = tabulate_thresholds(matches)
-    yield "thresholds", plot_box_thresholds(table, threshold, caption("{of}: from which score a box is shown", of=title))  # fmt: skip
+    yield (
+        "thresholds",
+        plot_box_thresholds(table, threshold, caption("{of}: from which score a box is shown", of=title)),
+    )
 
 
 def plot_boxes(
@@ -119,7 +125,9 @@ def plot_boxes(
             (FALSE, caption("found wrongly")),
         )
     ]
-    figure.legend(handles=handles, loc="outside lower center", ncols=3, fontsize="small", facecolor="#404040", labelcolor="white")  # fmt: skip
+    figure.legend(
+        handles=handles, loc="outside lower center", ncols=3, fontsize="small", facecolor="#404040", labelcolor="white"
+    )
     return figure
 
 
@@ -148,15 +156,31 @@ def outline(axes: Axes, box: np.ndarray, word: str, colour: str, line: Any, is_b
     # A dark line below makes each colour visible on bright pixels too.
     for width, shade, style in ((2.6, "#202020", "-"), (1.4, colour, line)):
         axes.add_patch(
-            Rectangle((left, top), right - left, bottom - top, fill=False, linewidth=width, edgecolor=shade, linestyle=style, alpha=0.55 if shade != colour else 1)
-        )  # fmt: skip
+            Rectangle(
+                (left, top),
+                right - left,
+                bottom - top,
+                fill=False,
+                linewidth=width,
+                edgecolor=shade,
+                linestyle=style,
+                alpha=0.55 if shade != colour else 1,
+            )
+        )
     # The label is outside the box, unless that would be outside the image.
     room = 0.08 * abs(np.subtract(*axes.get_ylim()))
     edge, is_upper = (bottom, bottom > max(axes.get_ylim()) - room) if is_below else (top, top >= room)
     axes.annotate(
-        word, (left, edge), (1, 1 if is_upper else -1), textcoords="offset points", va="bottom" if is_upper else "top", fontsize=SMALL, color=colour,
-        bbox={"facecolor": "#202020", "edgecolor": "none", "pad": 0.6, "alpha": 0.7}, annotation_clip=False,
-    )  # fmt: skip
+        word,
+        (left, edge),
+        (1, 1 if is_upper else -1),
+        textcoords="offset points",
+        va="bottom" if is_upper else "top",
+        fontsize=SMALL,
+        color=colour,
+        bbox={"facecolor": "#202020", "edgecolor": "none", "pad": 0.6, "alpha": 0.7},
+        annotation_clip=False,
+    )
 
 
 def plot_box_curves(matches: Matches, class_names: Sequence[str], title: str) -> Figure:
@@ -180,10 +204,18 @@ def plot_box_curves(matches: Matches, class_names: Sequence[str], title: str) ->
     colours = (BLUE, ORANGE, GREEN, GREY, "#CC79A7")
     for place, (area, name, recall, best) in enumerate(curves):
         axes.plot(
-            np.concatenate([[0], recall]), np.concatenate([best[:1], best]), color=colours[place % len(colours)],
-            linestyle=LINES[place // len(colours) % len(LINES)], label=f"{literal(cut(name, 16))}  {area:.3f}",
-        )  # fmt: skip
-    axes.set(xlim=(-0.02, 1.02), ylim=(-0.02, 1.02), xlabel=caption("recall: found share of the true boxes"), ylabel=caption("precision: correct share of the found boxes"))  # fmt: skip
+            np.concatenate([[0], recall]),
+            np.concatenate([best[:1], best]),
+            color=colours[place % len(colours)],
+            linestyle=LINES[place // len(colours) % len(LINES)],
+            label=f"{literal(cut(name, 16))}  {area:.3f}",
+        )
+    axes.set(
+        xlim=(-0.02, 1.02),
+        ylim=(-0.02, 1.02),
+        xlabel=caption("recall: found share of the true boxes"),
+        ylabel=caption("precision: correct share of the found boxes"),
+    )
     axes.grid(alpha=0.3)
     axes.set_title(textwrap.fill(literal(title), 80), fontsize="medium")
     if curves:
@@ -198,7 +230,14 @@ def plot_box_thresholds(table: Thresholds, chosen: float | None, title: str) -> 
     figure = Figure(figsize=(6.4, 4), layout="constrained")
     axes = figure.subplots()
     axes.step(table.threshold, table.f1, where="post", color=BLUE, label=caption("F1 of boxes"))
-    axes.step(table.threshold, table.right_count, where="post", color=ORANGE, linestyle="--", label=caption("images with the right number of each class"))  # fmt: skip
+    axes.step(
+        table.threshold,
+        table.right_count,
+        where="post",
+        color=ORANGE,
+        linestyle="--",
+        label=caption("images with the right number of each class"),
+    )
     if chosen is not None:
         axes.axvline(chosen, color=GREEN, linestyle=":", label=caption("chosen: {threshold:.3f}", threshold=chosen))
     axes.set(xlim=(0, 1), ylim=(-0.02, 1.02), xlabel=caption("score from which a box is shown"))

@@ -323,9 +323,12 @@ def plot_thresholds(
         lines = (*lines, ("youden", GREY, "-."))
     table = table.iloc[1:]  # the first threshold is above all scores: no image is called positive
     say_name = {
-        "precision": caption("precision"), "recall": caption("recall"), "f1": caption("F1"),
-        "cost": caption("mean cost of an image"), "youden": caption("Youden's J"),
-    }  # fmt: skip
+        "precision": caption("precision"),
+        "recall": caption("recall"),
+        "f1": caption("F1"),
+        "cost": caption("mean cost of an image"),
+        "youden": caption("Youden's J"),
+    }
     for name, colour, style in lines:
         axes.plot(
             table["threshold"],

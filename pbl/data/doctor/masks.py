@@ -66,8 +66,11 @@ def find_absent_marks(marked: Mapping[str, np.ndarray], class_names: list[str]) 
             "absent_marks",
             "act",
             "No mask marks {listed} ({classes} of {all_classes} classes): a network cannot learn it. Give images of it, or remove it from the list of classes.",
-            listed=list_names(nowhere), classes=len(nowhere), all_classes=len(class_names) - 1, absent=nowhere,
-        )  # fmt: skip
+            listed=list_names(nowhere),
+            classes=len(nowhere),
+            all_classes=len(class_names) - 1,
+            absent=nowhere,
+        )
     for split, other, classes, is_blind in absent:
         findings += one_finding(
             "absent_marks",
@@ -78,8 +81,13 @@ def find_absent_marks(marked: Mapping[str, np.ndarray], class_names: list[str]) 
                 if split == "train"
                 else "it cannot be evaluated there. Give more images of it, or use another split (split_seed)."
             ),
-            split=split, earlier=other, listed=list_names(classes), classes=len(classes), all_classes=len(class_names) - 1, absent=classes,
-        )  # fmt: skip
+            split=split,
+            earlier=other,
+            listed=list_names(classes),
+            classes=len(classes),
+            all_classes=len(class_names) - 1,
+            absent=classes,
+        )
     return findings
 
 
@@ -94,8 +102,12 @@ def find_seldom_marks(marked: Mapping[str, np.ndarray], class_names: list[str]) 
         "seldom_marks",
         "act",
         "Classes that fewer than {limit} training masks mark: {classes}, the rarest '{rarest}' in {fewest}; collect more images of them, or merge classes.",
-        classes=len(few), limit=FEWEST_IN_CLASS, rarest=rarest, fewest=few[rarest], images_by_class=few,
-    )  # fmt: skip
+        classes=len(few),
+        limit=FEWEST_IN_CLASS,
+        rarest=rarest,
+        fewest=few[rarest],
+        images_by_class=few,
+    )
 
 
 def find_class_shares(marked: Mapping[str, np.ndarray], class_names: list[str]) -> list[Finding]:
@@ -111,17 +123,20 @@ def find_class_shares(marked: Mapping[str, np.ndarray], class_names: list[str]) 
         "note",
         "Pixels of the training masks: {listed}. A network that marks nothing has {background:.1%} of the pixels right: look at Dice, not at the share of right pixels.",
         listed=list_names([f"{class_names[at]} {of_train[at]:.1%}" for at in np.argsort(-of_train, kind="stable")], 6),
-        background=float(of_train[0]), shares=by_split,
-    )  # fmt: skip
+        background=float(of_train[0]),
+        shares=by_split,
+    )
     rare = [int(at) for at in np.argsort(of_train, kind="stable") if at and 0 < of_train[at] < RARE]
     if rare:
         findings += one_finding(
             "rare_class",
             "note",
             "Classes that have less than {limit:.1%} of the training pixels: {classes} ({listed}); a network may ignore them: try task_options.loss=dice, or task_options.class_weights={weights}.",
-            limit=RARE, classes=len(rare), listed=list_names([f"{class_names[at]} {of_train[at]:.2%}" for at in rare]),
+            limit=RARE,
+            classes=len(rare),
+            listed=list_names([f"{class_names[at]} {of_train[at]:.2%}" for at in rare]),
             weights="[" + ",".join(str(HEAVY if at in rare else 1) for at in range(len(class_names))) + "]",
-        )  # fmt: skip
+        )
     return findings
 
 
@@ -146,9 +161,11 @@ def find_empty_masks(splits: Mapping[str, Part], marked: Mapping[str, np.ndarray
             else "they show whether the network finds something that is not there, and count separately from Dice."
         ),
         names,
-        images=len(names), all_images=everything, share=len(names) / everything,
+        images=len(names),
+        all_images=everything,
+        share=len(names) / everything,
         **{f"of_{split}": len(places) for split, places in empty.items()},
-    )  # fmt: skip
+    )
 
 
 def find_lost_marks(splits: Mapping[str, Part], marked: Mapping[str, np.ndarray]) -> list[Finding]:
@@ -171,8 +188,10 @@ def find_lost_marks(splits: Mapping[str, Part], marked: Mapping[str, np.ndarray]
         "act",
         "Images in which the whole mask is lost at {height}x{width} pixels: {images}, such as {examples}: it is cut off, or smaller than a pixel. Use fit=pad, or a larger image_size.",
         names,
-        images=len(names), height=height, width=width,
-    )  # fmt: skip
+        images=len(names),
+        height=height,
+        width=width,
+    )
 
 
 def find_inverted_masks(splits: Mapping[str, Part], marked: Mapping[str, np.ndarray]) -> list[Finding]:
@@ -185,10 +204,12 @@ def find_inverted_masks(splits: Mapping[str, Part], marked: Mapping[str, np.ndar
         return []
     edge = np.concatenate(
         [
-            np.concatenate([block[:, [0, -1]].reshape(len(block), -1), block[:, :, [0, -1]].reshape(len(block), -1)], axis=1).mean(axis=1)
+            np.concatenate(
+                [block[:, [0, -1]].reshape(len(block), -1), block[:, :, [0, -1]].reshape(len(block), -1)], axis=1
+            ).mean(axis=1)
             for _, block in _blocks(train)
         ]
-    )  # fmt: skip
+    )
     if edge.mean() <= INVERTED_EDGE:
         return []
     return one_finding(
@@ -196,8 +217,9 @@ def find_inverted_masks(splits: Mapping[str, Part], marked: Mapping[str, np.ndar
         "act",
         "The masks mark {share:.0%} of the training pixels, and {edge:.0%} of those at the edges of the images, such as {examples}: are they inverted? The background is black (0), the object is not.",
         [train.names[at] for at in np.argsort(-edge, kind="stable")],
-        share=float(share), edge=float(edge.mean()),
-    )  # fmt: skip
+        share=float(share),
+        edge=float(edge.mean()),
+    )
 
 
 def find_masks_like_images(
@@ -231,16 +253,18 @@ def find_masks_like_images(
             "act",
             "The masks equal their images in {images} of {looked_at} training images in which something is marked, such as {examples}: are there masks in the place of the images?",
             [train.names[at] for at in equal],
-            images=len(equal), looked_at=len(known),
-        )  # fmt: skip
+            images=len(equal),
+            looked_at=len(known),
+        )
     if known and len(separated) > MOST_IMAGES * len(known):
         return one_finding(
             "masks_by_brightness",
             "note",
             "In {images} of {looked_at} training images in which something is marked, such as {examples}, a brightness threshold alone gives the mask: if the masks were made this way, a network learns that threshold and nothing else.",
             [train.names[at] for at in separated],
-            images=len(separated), looked_at=len(known),
-        )  # fmt: skip
+            images=len(separated),
+            looked_at=len(known),
+        )
     return []
 
 
@@ -285,5 +309,6 @@ def find_copies_with_other_masks(splits: Mapping[str, Part]) -> list[Finding]:
         "act",
         "Images that occur more than once, with different masks: {contents}, such as {examples}; look at them and keep the right mask.",
         [name for group in groups for name in group],
-        contents=len(groups), groups=groups,
-    )  # fmt: skip
+        contents=len(groups),
+        groups=groups,
+    )
