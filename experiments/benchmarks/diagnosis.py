@@ -56,7 +56,8 @@ from pbl.diagnosis.signals import Side, Signals, count_pairs
 from pbl.statistics import wilson_interval
 from pbl.storage.writing import replacing
 
-UNTOUCHED_SEED, UNTOUCHED_DOMAINS = 42, ("dice", "suits")
+# The two domains were judged with seeds 42 to 46: before another judgement other ones are to be set aside.
+UNTOUCHED_SEED, UNTOUCHED_DOMAINS = 47, ("dice", "suits")
 GAP, RISE, BELOW, RENEWED, STILL_FALLS, SPARED, LONGER = 0.06, 0.25, 0.03, 0.02, 0.14, 0.9, 0.02  # of the oracle
 
 
