@@ -75,12 +75,14 @@ def holdout(
     )
     public = []
     if made.public is not None:
-        public = [(made.public.name, say("{n:,} images for the teams", n=made.public_images))]
+        public = [
+            (made.public.name + "/" * made.public.is_dir(), say("{n:,} images for the teams", n=made.public_images))
+        ]
     hidden = say("{n:,} hidden images with random names, without labels", n=made.images)
     marked = {"segmentation": "masks", "detection": "boxes"}.get(task)
     yours = say("only for you: labels.csv, how the set was made") + (", copies.csv" if made.findings else "")
     yours += {"masks": say(", the masks"), "boxes": say(", the boxes"), None: ""}[marked]
-    print_table([str(made.path), ""], [*public, ("images, hidden.json", hidden), ("labels", yours)])
+    print_table([str(made.path), ""], [*public, ("images/, hidden.json", hidden), ("labels/", yours)])
     for finding in made.findings:
         told = (
             "{severity}: {check}: {n} hidden {n:image has|images have} a copy among the public images ({examples}, ...). The pairs: {file}. "

@@ -221,11 +221,18 @@ def _measure_learning_curve(config, seeds: int, workers: int, engine: str, folde
     return status
 
 
+# Columns of a table of runs, in words; settings keep their names, which are typed.
+COLUMNS = {"run": "run", "status": "status", "val_accuracy": "validation accuracy", "images": "images"}
+
+
 def _show_runs(shown) -> int:
     """Prints some columns of a table of runs; returns the exit status that follows from their statuses."""
     shown = shown.astype(object).where(shown.notna(), "")
-    print_table(list(shown.columns), [tuple(map(_shorten, row)) for row in shown.itertuples(index=False)])
-    return _find_status(shown["status"])
+    status = _find_status(shown["status"])
+    shown["status"] = shown["status"].map(say)
+    headings = [say(COLUMNS[name]) if name in COLUMNS else name for name in shown.columns]
+    print_table(headings, [tuple(map(_shorten, row)) for row in shown.itertuples(index=False)])
+    return status
 
 
 def _find_status(statuses) -> int:
