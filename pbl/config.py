@@ -14,7 +14,17 @@ from pathlib import Path
 from types import ModuleType
 from typing import Annotated, Any, Literal, get_args, get_origin
 
-from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, PrivateAttr, ValidationError
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    PrivateAttr,
+    ValidationError,
+    ValidationInfo,
+    field_validator,
+)
 
 from pbl.errors import InputError, Sentence, join_sentences, name_nearest
 from pbl.storage.reading import UnreadableFile, read_json
@@ -319,6 +329,14 @@ class Config(BaseModel):
     )
 
     _file: Path | None = PrivateAttr(None)
+
+    @field_validator("*", mode="before")
+    @classmethod
+    def _take_no_truth_for_a_number(cls, value: Any, info: ValidationInfo) -> Any:
+        """Pydantic takes true for 1; as a word it is no number."""
+        annotation = cls.model_fields[info.field_name or ""].annotation
+        kinds = {annotation, *get_args(annotation)}
+        return str(value).lower() if isinstance(value, bool) and kinds & {int, float} and bool not in kinds else value
 
     def __init__(self, **values: Any):
         try:

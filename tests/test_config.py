@@ -32,6 +32,7 @@ def test_overrides(words, values):
         ({"epoch": 3}, "no setting 'epoch'. Did you mean 'epochs'?"),
         ({"epochs": -1}, "epochs=-1: input should be greater than or equal to 1"),
         ({"learning_rate": "fast"}, "learning_rate='fast'"),
+        ({"learning_rate": True}, "learning_rate='true': input should be a valid number"),
         ({"learning_rate": float("nan")}, "learning_rate=nan"),
         ({"fit": "zoom"}, "'crop', 'pad' or 'stretch'"),
         ({"model_options": {"f": len}}, "so that config.json can store them"),
