@@ -41,6 +41,8 @@ MAKERS = {
     "make_finding": 1,
     "Remedy": 1,
     "one_finding": 2,
+    "tell_unwritable": 2,
+    "telling_full_disks": 1,
 }
 PARTS_OF_A_TRAINING = ("data", "check", "build", "fit", "figures", "evaluate", "diagnosis", "monitor (in fit)")
 AS_IN_ENGLISH = {"ECE", "MACs"}

@@ -110,19 +110,24 @@ def test_teams_that_are_right_alike_have_not_copied(wrong, has_probabilities, is
 
 def test_a_full_disk_is_one_line(tmp_path):
     import errno
-    from functools import partial
+    import os
 
-    from pbl.grading import grader, submission
-    from pbl.storage.writing import telling_full_disks
+    from pbl.grading.ledger import NO_ROOM
+    from pbl.storage.writing import replacing, telling_full_disks
 
-    tells = {
-        "could not be written: .*Free some space": partial(grader._tell_full_disk, out=tmp_path),
-        "too little space": submission._tell_full_disk,
-    }
+    def fail(number: int) -> None:
+        with telling_full_disks(tmp_path, NO_ROOM):
+            raise OSError(number, os.strerror(number), str(tmp_path / "x"))
+
     for number in (errno.ENOSPC, errno.EDQUOT):
-        for line, tell in tells.items():
-            with pytest.raises(InputError, match=line), telling_full_disks(tell):
-                raise OSError(number, "No space left on device", str(tmp_path / "x"))
+        with pytest.raises(InputError, match=r"x could not be written: .*Free some space; the same command resumes"):
+            fail(number)
+    # A failing disk is not full, and perhaps a file was being read.
+    with pytest.raises(InputError, match=r"x can be neither read nor written now: .*give the same command again"):
+        fail(errno.EIO)
+    with pytest.raises(InputError) as told, replacing(tmp_path / "y"):
+        raise OSError(errno.EIO, os.strerror(errno.EIO))
+    assert "Give the same command again when the disk works." in str(told.value) and "space" not in str(told.value)
     # A fault of our own code keeps its traceback.
-    with pytest.raises(FileNotFoundError), telling_full_disks(submission._tell_full_disk):
+    with pytest.raises(FileNotFoundError), telling_full_disks(tmp_path, NO_ROOM):
         (tmp_path / "absent").read_bytes()

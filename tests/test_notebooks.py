@@ -587,13 +587,17 @@ def start(file: Path, folder: Path, last: str = "") -> subprocess.Popen:
     """
     (started := folder / file.parent.relative_to(ROOT)).mkdir(parents=True, exist_ok=True)
     if "pbl.zip" in file.read_text(encoding="utf-8") and not (folder / "pbl").exists():
-        for name in ("pbl", "experiments"):
-            shutil.copytree(ROOT / name, folder / name, ignore=shutil.ignore_patterns("__pycache__"))
-        shutil.copy(ROOT / "requirements.txt", folder)
+        bring_package(folder)
     return subprocess.Popen(
         [sys.executable, __file__, file, last], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, encoding="utf-8",
         cwd=started, env={**os.environ, "MPLBACKEND": "Agg", "PYTHONIOENCODING": "utf-8", "PYTHONPATH": ""},
     )  # fmt: skip
+
+
+def bring_package(folder: Path) -> None:
+    for name in ("pbl", "experiments"):
+        shutil.copytree(ROOT / name, folder / name, ignore=shutil.ignore_patterns("__pycache__"))
+    shutil.copy(ROOT / "requirements.txt", folder)
 
 
 @pytest.mark.nightly
@@ -607,6 +611,11 @@ def test_a_kernel_killed_in_the_middle_of_the_training_changes_nothing(tmp_path)
     models, histories = {}, {}
     for name in ("cut", "uncut"):
         (folder := tmp_path / name).mkdir()
+        bring_package(folder)
+        states = folder / "pbl" / "training" / "checkpoint.py"
+        kept, changed = re.subn(r"(?m)^(REST|FIRST_REST) = .*", r"\1 = 0", states.read_text(encoding="utf-8"))
+        assert changed == 2  # a state after each epoch, although the training is very short
+        states.write_text(kept, encoding="utf-8")
         runs = folder / "runs" / "my_drive" / "runs" / "my_team"
         history, deadline = runs / "001" / "history.csv", time.monotonic() + 120
         process = start(notebook, folder, "train")

@@ -139,20 +139,25 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--data", type=Path, required=True, help="folder of mnist.npz and cifar10.zip")
     parser.add_argument("--seeds", type=int, default=3)
+    parser.add_argument(
+        "--datasets", nargs="+", choices=SIDES, default=list(SIDES), help="a process for each fills one table"
+    )
     arguments = parser.parse_args()
     enter_datasets(arguments.data)
     file = HERE / "architectures.csv"
-    rows = pd.read_csv(file).to_dict("records") if file.exists() else []
-    done = {(row["dataset"], row["network"], row["seed"]) for row in rows}
-    for dataset in SIDES:
+    done = (
+        set(pd.read_csv(file)[["dataset", "network", "seed"]].itertuples(index=False, name=None))
+        if file.exists()
+        else set()
+    )
+    for dataset in arguments.datasets:
         for seed in range(arguments.seeds):
             for network in NETWORKS:
                 if (dataset, network, seed) in done:
                     continue
-                rows.append(measure(dataset, network, seed))
-                with replacing(file) as temporary:
-                    pd.DataFrame(rows).to_csv(temporary, index=False, lineterminator="\n")
-                write_table(pd.DataFrame(rows), HERE / "architectures.md")
+                row = pd.DataFrame([measure(dataset, network, seed)])
+                row.to_csv(file, mode="a", header=not file.exists(), index=False, lineterminator="\n")
+                write_table(pd.read_csv(file), HERE / "architectures.md")
 
 
 if __name__ == "__main__":

@@ -34,7 +34,7 @@ from pbl.data.source import Example, OutOfMemory, Unreadable, check_example, che
 from pbl.data.split import hash_image, hash_pixels
 from pbl.errors import InputError, Sentence, join_sentences
 from pbl.languages import say
-from pbl.storage.writing import name_unfinished, replacing
+from pbl.storage.writing import name_unfinished, replacing, tell_unwritable
 
 _FORMAT = 2  # version of the cached files; part of their names
 DECODING = 400 * 10**6  # bytes of all images being decoded at a time; a single one may take twice as many
@@ -649,10 +649,11 @@ class _Pixels:
             with contextlib.suppress(OSError):  # the bytes that are still buffered do not fit either
                 self._file.close()
             self._path.unlink(missing_ok=True)
-            raise InputError(
+            raise tell_unwritable(
+                self._path.parent,
+                error,
                 "The decoded images do not fit into {folder}: {reason} ({free:.1f} GB free). Free some space, name another"
                 " folder in the variable PBL_CACHE, lower image_size, or raise memory_budget.",
                 folder=self._path.parent,
-                reason=error.strerror,
                 free=shutil.disk_usage(self._path.parent).free / GIGABYTE,
             ) from None

@@ -19,7 +19,7 @@ from pbl.errors import InputError, Sentence, join_sentences, name_nearest
 from pbl.grading import results
 from pbl.grading.exports import KINDS, Exported, export_grades
 from pbl.grading.hidden import DESCRIPTION, IMAGES, REFERENCES, open_hidden, open_labels
-from pbl.grading.ledger import Ledger, locked
+from pbl.grading.ledger import NO_ROOM, Ledger, locked
 from pbl.grading.roster import read_roster
 from pbl.grading.rubric import Rubric, load_rubric
 from pbl.grading.runner import Runner
@@ -96,7 +96,7 @@ def grade(
         rubric.days_late(team.received)  # checked before any model is run
     if phase != "predict":
         results.check_marks(out / results.MARKS, rubric)
-    with telling_full_disks(lambda error: _tell_full_disk(error, out)), locked(out / "work"):
+    with telling_full_disks(out, NO_ROOM), locked(out / "work"):
         ledger = _open_ledger(out, tell)
         if phase != "score":
             missing = _find_missing_layers(require_isolation)
@@ -184,14 +184,6 @@ def _tell_export(done: Exported, tell: Callable[[str], None]) -> None:
             left=done.left,
             feedback=Sentence(" Feedback: {zip}.", zip=done.feedback) if done.feedback else "",
         )
-    )
-
-
-def _tell_full_disk(error: OSError, out: Path) -> InputError:
-    return InputError(
-        "{file} could not be written: {reason}. Free some space; the same command resumes from here.",
-        file=error.filename or out,
-        reason=error.strerror,
     )
 
 

@@ -13,12 +13,14 @@ from pathlib import Path
 from typing import Any
 
 from pbl.errors import InputError
+from pbl.storage.writing import tell_unwritable
 
 try:
     import fcntl
 except ImportError:  # Windows
     fcntl = None
 
+NO_ROOM = "{file} could not be written: {reason}. Free some space; the same command resumes from here."
 MOST_STARTS = 2  # starts of a submission without an end
 
 
@@ -110,11 +112,7 @@ class Ledger:
             if is_new:
                 sync_folder(self.file.parent)
         except OSError as error:
-            raise InputError(
-                "{file} could not be written: {reason}. Free some space; the same command resumes from here.",
-                file=self.file,
-                reason=error.strerror,
-            ) from None
+            raise tell_unwritable(self.file, error, NO_ROOM) from None
         self.last = hashlib.sha256(line).hexdigest()
         self._lines.add(self.last)
         self._take(told)

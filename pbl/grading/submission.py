@@ -110,7 +110,8 @@ def submit(
         raise InputError(
             "The folder {folder} does not exist. Make it first, or give another name: --out.", folder=target.parent
         )
-    with telling_full_disks(_tell_full_disk), temporary_folder() as temporary:
+    no_room = "{folder} has too little space for the check of the submission: {reason}. Free some space, or name another folder in the variable TMPDIR."
+    with telling_full_disks(folder := tempfile.gettempdir(), no_room, folder=folder), temporary_folder() as temporary:
         made = Path(temporary) / f"submission{target.suffix}"
         remarks: list[str] = []
         if task == "anomaly":
@@ -151,14 +152,6 @@ def submit(
             )
         )
     return Submitted(target, status_of(told.reason), message, remarks)
-
-
-def _tell_full_disk(error: OSError) -> InputError:
-    return InputError(
-        "{folder} has too little space for the check of the submission: {reason}. Free some space, or name another folder in the variable TMPDIR.",
-        folder=tempfile.gettempdir(),
-        reason=error.strerror,
-    )
 
 
 def _tell_speed(told: judge.Outcome, run: Run) -> list[str]:

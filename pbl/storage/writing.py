@@ -81,11 +81,7 @@ def replacing(file: Path) -> Iterator[Path]:
             if temporary is not None:
                 discard(temporary)
             if isinstance(error, OSError):
-                raise InputError(
-                    "{file} could not be written: {reason}. Its earlier content is not damaged. Free some space or choose another folder.",
-                    file=file,
-                    reason=error.strerror or error,
-                ) from error
+                raise tell_unwritable(file, error) from error
             raise
 
 
@@ -262,11 +258,24 @@ def append_line(file: Path, line: str) -> None:
         with contextlib.suppress(OSError):
             if size is not None:
                 os.truncate(file, size)
-        raise InputError(
-            "{file} could not be written: {reason}. Its earlier content is not damaged. Free some space or choose another folder.",
-            file=file,
-            reason=error.strerror or error,
-        ) from error
+        raise tell_unwritable(file, error) from error
+
+
+def tell_unwritable(file: Path | str, error: OSError, told: str | None = None, **fields: Any) -> InputError:
+    """Returns what a person is told of a file that could not be written: make room, or wait, if the disk fails at the moment.
+
+    Args:
+        file: The file, or its folder.
+        error: What the system said.
+        told: The sentence if the disk does not fail: there is no room, or no permission. It may have `{file}` and `{reason}`.
+        **fields: Other fields of `told`.
+    """
+    sentence = "{file} could not be written: {reason}. Its earlier content is not damaged. Free some space or choose another folder."
+    if error.errno in PASSING:
+        sentence = "{file} could not be written: {reason}. Its earlier content is not damaged. Give the same command again when the disk works."
+    elif told is not None:
+        return InputError(told, file=file, reason=error.strerror or error, **fields)
+    return InputError(sentence, file=file, reason=error.strerror or error)
 
 
 def is_full(error: BaseException) -> bool:
@@ -275,14 +284,26 @@ def is_full(error: BaseException) -> bool:
 
 
 @contextlib.contextmanager
-def telling_full_disks(tell: Callable[[OSError], InputError]) -> Iterator[None]:
-    """Inside it, a write that failed for lack of room is reported in the line that `tell` makes; any other fault of ours keeps its traceback."""
+def telling_full_disks(place: Path | str, told: str, **fields: Any) -> Iterator[None]:
+    """Inside it, a full or failing disk is reported in one line; any other fault of ours keeps its traceback.
+
+    Args:
+        place: Named where the error names no file.
+        told, **fields: As for `tell_unwritable`.
+    """
     try:
         yield
     except OSError as error:
         if not is_full(error):
             raise
-        raise tell(error) from error
+        file = error.filename or place
+        if error.errno in PASSING:  # perhaps a file was being read
+            raise InputError(
+                "{file} can be neither read nor written now: {reason}. Nothing is lost: give the same command again when the disk works.",
+                file=file,
+                reason=error.strerror,
+            ) from error
+        raise tell_unwritable(file, error, told, **fields) from error
 
 
 def check_room(folder: Path, size: int) -> None:

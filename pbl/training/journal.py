@@ -1,7 +1,6 @@
 """What only grows in a training's state is written once: into a file next to the states, to which each state appends what is new."""
 
 import contextlib
-import errno
 import json
 import math
 import os
@@ -12,9 +11,8 @@ from typing import Any, BinaryIO
 
 import numpy as np
 
-from pbl.errors import InputError
 from pbl.storage.reading import read_file
-from pbl.storage.writing import Growing, discard, list_folder, try_again
+from pbl.storage.writing import Growing, discard, list_folder, tell_unwritable, try_again
 
 ENDING = ".journal"
 
@@ -84,11 +82,7 @@ class Journal:
         except OSError as error:
             with contextlib.suppress(OSError):
                 os.truncate(self.file, self.size)
-            raise InputError(
-                "{file} could not be written: {reason}. Its earlier content is not damaged. Free some space or choose another folder.",
-                file=self.file,
-                reason=error.strerror or errno.errorcode.get(error.errno, error),
-            ) from error
+            raise tell_unwritable(self.file, error) from error
         self.size += len(data)
         self._new = []
 
