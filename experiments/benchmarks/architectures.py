@@ -14,6 +14,7 @@ Result:   architectures.csv (one row a run) and architectures.md (one row a netw
 import argparse
 import functools
 import io
+import itertools
 import os
 import tempfile
 import zipfile
@@ -24,10 +25,13 @@ os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 import keras
 import numpy as np
 import pandas as pd
+from scipy.stats import t
 
 import pbl
+from pbl.comparison.run import find_tie_groups
 from pbl.data import DATASETS, Source, decode_image, from_arrays
 from pbl.models import count_macs
+from pbl.statistics import FEWEST_SEEDS, adjust_holm
 from pbl.storage.writing import replacing
 
 IMAGES_SHOWN = 50_000
@@ -48,6 +52,7 @@ NETWORKS = {
     "vit_tiny (depth=4)": ("vit_tiny", {"depth": 4}, 8),
 }
 SIDES = {"digits": 8, "mnist_10k": 28, "cifar10_5k": 32}
+TEST_IMAGES = {"digits": 539, "mnist_10k": 10_000, "cifar10_5k": 10_000}
 HERE = Path(__file__).resolve().parent
 
 
@@ -104,33 +109,67 @@ def measure(dataset: str, network: str, seed: int) -> dict[str, object]:
     }  # fmt: skip
 
 
+def summarise(runs: pd.DataFrame) -> tuple[float, float, float]:
+    """Mean accuracy, the square of its standard error over seeds and test images, and the degrees of freedom (Satterthwaite).
+
+    What single images were right is not kept, so the images' part is a binomial's, and part of the seeds' counts twice: the
+    interval is too wide rather than too narrow.
+    """
+    accuracy, images = runs["test_accuracy"].mean(), TEST_IMAGES[runs["dataset"].iloc[0]]
+    of_seeds = runs["test_accuracy"].var(ddof=1) / len(runs)
+    square = of_seeds + accuracy * (1 - accuracy) / images
+    return accuracy, square, square**2 / (of_seeds**2 / (len(runs) - 1)) if of_seeds else np.inf
+
+
+def find_ties(found: dict[str, tuple[float, float, float]]) -> dict[str, str]:
+    """Letters: networks that share one are not separated, after Holm over all pairs. As if each pair had its own test images."""
+    labels = sorted(found, key=lambda name: -found[name][0])
+    rows = []
+    for first, second in itertools.combinations(labels, 2):
+        (a, square_a, df_a), (b, square_b, df_b) = found[first], found[second]
+        square = square_a + square_b
+        df = square**2 / (square_a**2 / df_a + square_b**2 / df_b) if np.isfinite(min(df_a, df_b)) else np.inf
+        rows.append({"first": first, "second": second, "p": 2 * t.sf(abs(a - b) / np.sqrt(square), df)})
+    pairs = pd.DataFrame(rows, columns=["first", "second", "p"])
+    return find_tie_groups(labels, pairs.assign(p_holm=adjust_holm(pairs["p"].to_numpy(float)))) if rows else {}
+
+
 def write_table(rows: pd.DataFrame, file: Path) -> None:
-    """Writes one row a network: mean test accuracy over the seeds, with the lowest and the highest."""
+    """Writes one row a network: mean test accuracy over the seeds, its interval, and which networks are not separated."""
     out = io.StringIO()
     print(
         f"Made by `{Path(__file__).name}`, whose head says how. {pbl.__name__} {pbl.__version__}, Keras {keras.__version__}, on CPU.",
         file=out,
     )
     print(
-        "Test accuracy in percent: mean over the seeds (lowest to highest). Seconds: the shortest `fit` of the seeds, on 2 shared cores.\n"
+        "Test accuracy in percent: mean over the seeds (95% interval over other seeds and test images). Networks of one data set that\n"
+        "share a letter are not separated (Welch's t test, Holm over all pairs). Seconds: the shortest `fit`, on 2 shared cores.\n"
         "The seed 0 of efficientnet_transfer was measured before its batch normalisation's momentum became .9 (it was .99).\n"
-        "A row of fewer than 3 seeds supports no claim: AlexNet reached 94% of digits with seed 0, and learned nothing with seed 1.",
+        "A row of fewer than 3 seeds has no interval and supports no claim.",
         file=out,
     )
     for dataset, part in rows.groupby("dataset", sort=False):
         print(f"\n## {dataset}\n", file=out)
-        print("| network | side | weights | million MACs | seeds | test accuracy | log loss | seconds |", file=out)
-        print("|---|---|---|---|---|---|---|---|", file=out)
-        for network in NETWORKS:
-            runs = part[part["network"] == network]
-            if len(runs):
-                accuracy = 100 * runs["test_accuracy"]
-                first = runs.iloc[0]
-                print(
-                    f"| {network} | {first['side']} | {first['trainable_weights']:,} | {first['macs'] / 1e6:.2f} | {len(runs)} | {accuracy.mean():.2f} ({accuracy.min():.2f} to {accuracy.max():.2f})"
-                    f" | {runs['test_log_loss'].mean():.3f} | {runs['fit_seconds'].min():.0f} |",
-                    file=out,
-                )  # fmt: skip
+        print(
+            "| network | side | weights | million MACs | seeds | test accuracy | ties | log loss | seconds |", file=out
+        )
+        print("|---|---|---|---|---|---|---|---|---|", file=out)
+        of = {network: part[part["network"] == network].sort_values("seed") for network in NETWORKS}
+        found = {network: summarise(runs) for network, runs in of.items() if len(runs) >= FEWEST_SEEDS}
+        ties = find_ties(found)
+        for network, runs in of.items():
+            if not len(runs):
+                continue
+            first, told = runs.iloc[0], f"{100 * runs['test_accuracy'].mean():.2f}"
+            if network in found:
+                accuracy, square, df = found[network]
+                reach = t.ppf(0.975, df) * np.sqrt(square)
+                told += f" ({100 * max(accuracy - reach, 0):.1f} to {100 * min(accuracy + reach, 1):.1f})"
+            print(
+                f"| {network} | {first['side']} | {first['trainable_weights']:,} | {first['macs'] / 1e6:.2f} | {len(runs)} | {told}"
+                f" | {ties.get(network, '')} | {runs['test_log_loss'].mean():.3f} | {runs['fit_seconds'].min():.0f} |",
+                file=out,
+            )
     with replacing(file) as temporary:
         temporary.write_text(out.getvalue(), encoding="utf-8")
 
@@ -145,19 +184,16 @@ def main() -> None:
     arguments = parser.parse_args()
     enter_datasets(arguments.data)
     file = HERE / "architectures.csv"
-    done = (
-        set(pd.read_csv(file)[["dataset", "network", "seed"]].itertuples(index=False, name=None))
-        if file.exists()
-        else set()
-    )
-    for dataset in arguments.datasets:
-        for seed in range(arguments.seeds):
-            for network in NETWORKS:
-                if (dataset, network, seed) in done:
-                    continue
-                row = pd.DataFrame([measure(dataset, network, seed)])
-                row.to_csv(file, mode="a", header=not file.exists(), index=False, lineterminator="\n")
-                write_table(pd.read_csv(file), HERE / "architectures.md")
+    done = set[tuple[str, str, int]]()
+    if file.exists():
+        rows = pd.read_csv(file)
+        write_table(rows, HERE / "architectures.md")
+        done = set(rows[["dataset", "network", "seed"]].itertuples(index=False, name=None))
+    for dataset, seed, network in itertools.product(arguments.datasets, range(arguments.seeds), NETWORKS):
+        if (dataset, network, seed) not in done:
+            row = pd.DataFrame([measure(dataset, network, seed)])
+            row.to_csv(file, mode="a", header=not file.exists(), index=False, lineterminator="\n")
+            write_table(pd.read_csv(file), HERE / "architectures.md")
 
 
 if __name__ == "__main__":

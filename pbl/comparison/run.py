@@ -518,7 +518,7 @@ def _tabulate(
     )
     ties = {}
     if pairs is not None and 0 < len(pairs) <= MOST_PAIRS:
-        ties = _letters(list(table["architecture"]), pairs)
+        ties = find_tie_groups(list(table["architecture"]), pairs)
     table.insert(2, "tie_group", [ties.get(label, "") for label in table["architecture"]])
     return table.reset_index(drop=True)
 
@@ -536,8 +536,16 @@ def _find_interval(group: list[Entry], values: np.ndarray) -> tuple[float, float
     return (min(low for low, _ in told), max(high for _, high in told)) if told else (0.0, 1.0)
 
 
-def _letters(labels: list[str], pairs: pd.DataFrame) -> dict[str, str]:
-    """Tie groups: architectures that share a letter are not separated. Insert and absorb, H.-P. Piepho (2004), JCGS 13, 456-466."""
+def find_tie_groups(labels: list[str], pairs: pd.DataFrame) -> dict[str, str]:
+    """Tie groups: architectures that share a letter are not separated. Insert and absorb, H.-P. Piepho (2004), JCGS 13, 456-466.
+
+    Args:
+        labels: The architectures, best first.
+        pairs: A row for each pair, with the columns `first`, `second` and `p_holm`.
+
+    Returns:
+        The letters of each, such as "ab".
+    """
     known = set(pairs["first"]) | set(pairs["second"])
     columns = [{label for label in labels if label in known}]
     for row in pairs[pairs["p_holm"] < ALPHA].itertuples():
