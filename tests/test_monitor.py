@@ -431,6 +431,7 @@ def test_a_damaged_file_is_said_in_one_line(tmp_path, content):
 JAX = """
 import keras, numpy as np, sys
 sys.path.insert(0, "tests")
+import pbl.diagnosis.monitor
 from pbl.monitor import OverfittingMonitor
 random = np.random.default_rng(0)
 x, y = random.normal(size=(360, 6, 6, 2)).astype("float32"), random.integers(0, 3, 360)
@@ -447,7 +448,55 @@ assert keras.backend.backend() == "jax" and all((a == b).all() for a, b in zip(a
 np.testing.assert_allclose(history["val_probe_loss"], history["val_loss"], rtol=1e-5)
 assert [look["epoch"] for look in monitor.signals.network] == [0, 2, 3]
 assert all(np.isfinite(look["gradient_norms"]).all() and len(look["dead"]) == 1 for look in monitor.signals.network)
+pbl.diagnosis.monitor.AT_ONCE = 1
+in_parts = OverfittingMonitor((x[:300], y[:300]), (x[300:], y[300:]), every=2)
+assert all((a == b).all() for a, b in zip(watched, trained(in_parts)[0]))
+for at_once, parts in zip(monitor.signals.network, in_parts.signals.network):
+    np.testing.assert_allclose(parts["loss_stored"], at_once["loss_stored"], rtol=1e-4)
+    np.testing.assert_allclose(parts["loss_anew"], at_once["loss_anew"], rtol=0.1)
 """
+
+
+@pytest.mark.parametrize("epochs", [2, module.FEW_EPOCHS])  # nothing is traced, or the judging is
+def test_a_large_network_judges_its_images_in_parts(monkeypatch, epochs):
+    """What a network's layers give out for 256 images may be many times what a training batch needs: ResNet-50 at 96 pixels took 12 GB."""
+    judged: list[int] = []
+
+    class Watched(keras.layers.Layer):
+        def call(self, inputs):
+            if isinstance(inputs.shape[0], int):  # not where it is traced for any number
+                judged.append(inputs.shape[0])
+            return inputs
+
+    def look(at_once: int, normalises: bool) -> list[dict]:
+        monkeypatch.setattr(module, "AT_ONCE", at_once)
+        keras.utils.set_random_seed(0)
+        layers = [
+            Watched(),
+            keras.layers.Conv2D(4, 3),
+            *[keras.layers.BatchNormalization()] * normalises,
+            keras.layers.ReLU(),
+        ]
+        layers += [keras.layers.Flatten(), keras.layers.Dense(3, activation="softmax")]
+        model = keras.Sequential([keras.Input((6, 6, 2)), *layers])
+        model.compile("adam", "sparse_categorical_crossentropy", metrics=["accuracy"])
+        monitor = pbl.OverfittingMonitor(TRAIN, VAL, every=1)
+        judged.clear()
+        model.fit(*TRAIN, validation_data=VAL, epochs=epochs, batch_size=22, verbose=0, callbacks=[monitor])
+        return monitor.signals.network
+
+    for normalises in (False, True):
+        whole, most = look(2**30, normalises), max(judged)
+        parts = look(1, normalises)
+        assert most >= module.LOOKED_AT and max(judged) == 10  # half a training batch
+        for one, other in zip(whole, parts, strict=True):
+            for name in ("weight_norms", "update_ratios", "dead", "loss_stored"):
+                np.testing.assert_allclose(other[name], one[name], rtol=1e-4)
+            # Batch normalisation takes the statistics of each part; of all parts' statistics the mean is taken.
+            for name in ("gradient_norms", "loss_in_training", "loss_anew"):
+                np.testing.assert_allclose(
+                    other[name], one[name], rtol=0.2 if normalises else 1e-4, atol=1e-3 * normalises
+                )
 
 
 def test_on_jax():

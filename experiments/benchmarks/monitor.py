@@ -6,13 +6,16 @@
   the first one, in which TensorFlow traces the functions
 - `--live EPOCHS`: ResNet-20 on digits, epochs with a notebook's curves redrawn in place and epochs with its line alone, in turn
 - `--two-epochs`: whole trainings of two epochs of a case, with it and without it in turn, the model built anew each time
+- `--memory MODEL:SIDE:BATCH`: the peak of two steps of a training in a process of its own, with it and without it
 
-Command:  python experiments/benchmarks/monitor.py [--rounds 5] [--two-epochs] [--live EPOCHS] [--only CASE]
+Command:  python experiments/benchmarks/monitor.py [--rounds 5] [--two-epochs] [--live EPOCHS] [--memory MODEL:SIDE:BATCH] [--only CASE]
 Result:   monitor.md, beside this file; processor's seconds
 """
 
 import argparse
+import multiprocessing
 import os
+import resource
 import statistics
 import time
 from pathlib import Path
@@ -169,13 +172,38 @@ def measure(case: str, rounds: int) -> dict[str, float]:
     return {**later, "first": first, "images": sum(sides)}
 
 
+def measure_memory(case: str, is_watched: bool) -> None:
+    """Prints the peak memory of this process after two steps of a training on 300 random images."""
+    name, side, batch = case.split(":")
+    images = np.random.default_rng(0).integers(0, 256, (300, int(side), int(side), 3), np.uint8)
+    labels = np.arange(300) % 3
+    model = pbl.models.MODELS[name](images.shape[1:], 3)
+    model.compile(optimizer="adam", loss="sparse_categorical_crossentropy", metrics=["accuracy"])
+    val = images[:60], labels[:60]
+    callbacks = [OverfittingMonitor((images, labels), val, live=False)] if is_watched else []
+    model.fit(
+        images, labels, batch_size=int(batch), validation_data=val, steps_per_epoch=2, verbose=0, callbacks=callbacks
+    )
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1e6
+    print(f"{case} {'with' if is_watched else 'without'} it: {peak:.2f} GB", flush=True)
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--only", choices=list(CASES), help="nothing is written")
     parser.add_argument("--live", type=int, metavar="EPOCHS", help="what a notebook's curves cost; nothing is written")
     parser.add_argument("--two-epochs", action="store_true", help="whole trainings; nothing is written")
+    parser.add_argument("--memory", metavar="MODEL:SIDE:BATCH", help="the peak of a training; nothing is written")
     arguments = parser.parse_args()
+    if arguments.memory:
+        for is_watched in (False, True):
+            process = multiprocessing.get_context("spawn").Process(
+                target=measure_memory, args=(arguments.memory, is_watched)
+            )
+            process.start()
+            process.join()
+        return
     if arguments.live:
         measure_live(arguments.live)
         return

@@ -6,6 +6,7 @@ inference mode and not augmented.
 """
 
 import contextlib
+import functools
 import inspect
 import math
 import shutil
@@ -26,7 +27,7 @@ from pbl.diagnosis.rules import Diagnosis, diagnose
 from pbl.diagnosis.signals import Side, Signals, count_pairs
 from pbl.errors import InputError
 from pbl.models.calls import replaced_calls
-from pbl.models.keras_private import find_callbacks, find_logits, flatten_layers
+from pbl.models.keras_private import find_callbacks, find_logits, flatten_layers, has_inner_layers
 
 # How many images of each side. A twentieth of the training images costs about 2% of an epoch of a network with large
 # steps. With fewer than 500 images no gap below 6 points could be told from chance: with 1,600 training images 500 cost 15%, half a
@@ -36,6 +37,10 @@ MOST_AT_END = 5_000  # images of each side, once, when the training has ended
 MOST_BYTES = 128 * 2**20
 LOOKED_AT = 256  # images for a look into the network
 BATCH = 128
+# Bytes of all layers' outputs that are held at once where nothing frees them: for gradients, and where nothing is traced. What TensorFlow
+# needs then is some three times as much. A network with larger outputs judges its images in smaller parts.
+AT_ONCE = 5 * 2**28
+HALF_A_BATCH = 32  # at most: a training may have fewer steps than its images fill
 FEW_EPOCHS = 5  # with fewer epochs nothing is traced
 EAGERLY = 2**21  # pixels in a batch that is not traced; at least one batch of BATCH
 REST = 40  # pause before the signals are written again, in times of how long writing took: the file holds all epochs
@@ -187,7 +192,7 @@ class OverfittingMonitor(keras.callbacks.Callback):
             )
         self._check()
         self._measure: dict[str, Callable] = {}  # traced again: the model may have been compiled again
-        self._batches = _in_batches(self._inputs, self._labels)
+        self._batches = _in_batches(self._inputs, self._labels, at_once=self._at_once)
         self._before: list | None = None  # kernels before an epoch whose network is looked at
         self._begins, self._is_restored = True, False
         self._batch_seconds = None if self._source is None or self._head is not None else _time_batches(self._source)
@@ -282,7 +287,7 @@ class OverfittingMonitor(keras.callbacks.Callback):
         pixels, labels, _ = self._take(MOST_AT_END)
         if [len(part) for part in labels] == [len(part) for part in self._labels]:
             return
-        rows = self._run(False, _in_batches(pixels, labels))[0]
+        rows = self._run(False, _in_batches(pixels, labels, at_once=self._at_once))[0]
         self.signals.end = {"epoch": self.signals.epochs[-1]["epoch"]}
         begin = 0
         for name, of_side in zip(("probe", "val"), labels, strict=True):
@@ -342,7 +347,9 @@ class OverfittingMonitor(keras.callbacks.Callback):
             )
         self._check_labels()
         # Called eagerly, so that the input of the last softmax is known.
-        outputs = keras.tree.flatten(model(self._inputs[0][:8], training=False))[0]
+        with _counted_outputs(model) as count:
+            outputs = keras.tree.flatten(model(self._inputs[0][:8], training=False))[0]
+        self._at_once = self._find_at_once(4 * count() // len(outputs))
         squashes = _count_squashes(outputs)
         self._is_logits = self._finds_logits(width, outputs, squashes)
         flat = flatten_layers(model)
@@ -366,6 +373,12 @@ class OverfittingMonitor(keras.callbacks.Callback):
             # Otherwise Keras's accuracy may be that of each output by itself.
             "counts_images": self._is_binary or "categorical" in _name_loss(self.model.loss),
         }
+
+    def _find_at_once(self, image_bytes: int) -> int:
+        """How many images are judged at once: as many as AT_ONCE allows, or else half a training batch, which is known to fit."""
+        steps = self.params.get("steps") or math.inf
+        half = int(sum(self._about["train_counts"]) / steps / 2)
+        return max(1, min(half, HALF_A_BATCH), AT_ONCE // max(image_bytes, 1))
 
     def _check_labels(self) -> None:
         """Raises InputError if the loss takes another kind of labels than the data give; Keras's message speaks of ranks only."""
@@ -509,14 +522,27 @@ class OverfittingMonitor(keras.callbacks.Callback):
         looks of most trainings. So what is seldom called is not traced.
         """
         at = _spread(0, len(self._labels[0]))
-        few = self._inputs[0][at], self._labels[0][at]
+        parts = _in_parts(self._inputs[0][at], self._labels[0][at], self._at_once)
 
         def judge_all(images: Any, labels: Any) -> Any:
-            return ops.reshape(_map(lambda batch: self._judge(*batch), (images, labels)), (-1,))
+            return ops.reshape(_map(lambda batch: self._judge(*batch), (images, labels), self._at_once), (-1,))
+
+        def judge_anew() -> Any:
+            return self._judge_anew(parts)
+
+        def conclude(learned: list, rows: Any, anew: Any, before: list) -> Any:
+            stored = ops.mean(ops.take(ops.reshape(rows, (-1, 3))[:, 0], at))
+            return ops.concatenate(self._conclude(learned, stored, stored if anew is None else anew, before))
+
+        learn, judge_anew, conclude = [
+            _compile(self._judged, function, is_seldom=True) for function in (self._learn, judge_anew, conclude)
+        ]
 
         def look(before: list, rows: Any) -> Any:
-            losses = ops.reshape(rows, (-1, 3))[:, 0]
-            return ops.concatenate(self._look_into(few, ops.mean(ops.take(losses, at)), before))
+            learned: list = []
+            for part in parts:
+                learned = _add_up(learned, learn(*part))
+            return conclude(learned, rows, judge_anew() if self._normalising else None, before)
 
         def penalise() -> Any:
             # From the weights alone: what a layer adds for its outputs is known only during its call.
@@ -528,7 +554,7 @@ class OverfittingMonitor(keras.callbacks.Callback):
         is_short = self.params["epochs"] < FEW_EPOCHS
         return {
             "rows": _compile(self._judged, judge_all, is_seldom=is_short),
-            "look": _compile(self._judged, look, is_seldom=True),
+            "look": look,
             "penalty": _compile(self._judged, penalise, is_seldom=True),
         }
 
@@ -553,9 +579,9 @@ class OverfittingMonitor(keras.callbacks.Callback):
         predicted = ops.where(ops.isnan(of_true), no_class, ops.cast(ops.argmax(probabilities, axis=-1), "float32"))
         return ops.stack([loss, predicted, ops.max(probabilities, axis=-1)], axis=-1)
 
-    def _look_into(self, few: tuple[Any, Any], stored: Any, before: list) -> list:
-        """Gradients of `few` images of the probe, dead units, and the losses: in training mode, `stored`, and with statistics computed anew from these images."""
-        highest: dict[str, Any] = {}  # the highest output of each unit, over all images and places
+    def _learn(self, images: Any, labels: Any, share: float) -> list:
+        """A look at some images in training mode: their loss, and the gradients, both times their share of all; and each unit's highest output."""
+        highest: dict[str, Any] = {}  # over all images and places
 
         def watch(layer: keras.Layer, original: Callable) -> Callable:
             def call(*arguments: Any, **options: Any) -> Any:
@@ -567,17 +593,25 @@ class OverfittingMonitor(keras.callbacks.Callback):
             return call
 
         def learn() -> tuple:
-            loss = ops.mean(self._judge(*few, training=True)[:, 0])
+            loss = share * ops.mean(self._judge(images, labels, training=True)[:, 0])
             return loss, (loss, highest)
 
         with _put_back(self._judged), replaced_calls(self._rectified, watch):
-            gradients, (in_training, highest) = _gradients(self._judged, self._kernels, learn)
-        anew = stored
-        if self._normalising:
-            with _put_back(self._judged):
-                with replaced_calls(self._normalising, take_statistics):
-                    self._judged(few[0], training=False)
-                anew = ops.mean(self._judge(*few)[:, 0])
+            gradients, (loss, highest) = _gradients(self._judged, self._kernels, learn)
+        return [loss, gradients, highest]
+
+    def _judge_anew(self, parts: list[tuple]) -> Any:
+        """The loss with batch normalisation's statistics computed anew from these images: over several parts their mean."""
+        with _put_back(self._judged):
+            for number, (images, _, _) in enumerate(parts):
+                take = functools.partial(take_statistics, momentum=number / (number + 1))
+                with replaced_calls(self._normalising, take):
+                    self._judged(images, training=False)
+            return sum(share * ops.mean(self._judge(images, labels)[:, 0]) for images, labels, share in parts)
+
+    def _conclude(self, learned: list, stored: Any, anew: Any, before: list) -> list:
+        """The norms of gradients, weights and changes, the share of dead units, and the losses: in training mode, `stored` and `anew`."""
+        in_training, gradients, highest = learned
         weights = [kernel.value for kernel in self._kernels]
         changes = [a - b for a, b in zip(weights, before, strict=True)]
         dead = [
@@ -765,15 +799,48 @@ def _spread(begin: int, end: int) -> np.ndarray:
     return np.linspace(begin, end - 1, min(end - begin, LOOKED_AT)).round().astype(np.int32)
 
 
-def _in_batches(*sides: list[np.ndarray]) -> tuple:
-    """The images, and the labels, of both sides as `[batches, BATCH, ...]`, on the device, padded with the last one."""
-    return tuple(map(_join_in_batches, sides))
+def _in_parts(images: np.ndarray, labels: np.ndarray, at_once: int) -> list[tuple]:
+    """Images, labels and share of all, in parts of nearly the same size, of at most `at_once` images."""
+    count = -(-len(labels) // at_once)
+    split = zip(np.array_split(images, count), np.array_split(labels, count), strict=True)
+    return [(*part, len(part[1]) / len(labels)) for part in split]
 
 
-def _join_in_batches(parts: list[np.ndarray]) -> Any:
+def _add_up(one: list, other: list) -> list:
+    """The looks at two parts as one: losses and gradients are added, of the highest outputs the higher is taken."""
+    if not one:
+        return other
+    highest = {name: ops.maximum(value, one[2][name]) for name, value in other[2].items()}
+    return [one[0] + other[0], [a + b for a, b in zip(one[1], other[1], strict=True)], highest]
+
+
+@contextlib.contextmanager
+def _counted_outputs(model: keras.Model) -> Iterator[Callable[[], int]]:
+    """Within it the numbers that the model's layers give out are counted; the value tells how many."""
+    total = 0
+
+    def watch(layer: keras.Layer, original: Callable) -> Callable:
+        def call(*arguments: Any, **options: Any) -> Any:
+            nonlocal total
+            outputs = original(*arguments, **options)
+            total += sum(math.prod(array.shape) for array in keras.tree.flatten(outputs) if hasattr(array, "shape"))
+            return outputs
+
+        return call
+
+    with replaced_calls([layer for layer in flatten_layers(model) if not has_inner_layers(layer)], watch):
+        yield lambda: total
+
+
+def _in_batches(*sides: list[np.ndarray], at_once: int) -> tuple:
+    """The images, and the labels, of both sides as `[batches, size, ...]`, on the device, padded with the last one; size is BATCH or less."""
+    return tuple(_join_in_batches(parts, min(BATCH, at_once)) for parts in sides)
+
+
+def _join_in_batches(parts: list[np.ndarray], most: int) -> Any:
     parts = [part for part in parts if len(part)]
     count = sum(map(len, parts))
-    size = min(BATCH, count)  # few images make a single, smaller batch
+    size = min(most, count)  # few images make a single, smaller batch
     filled = np.concatenate([*parts, np.repeat(parts[-1][-1:], -count % size, axis=0)])
     return ops.convert_to_tensor(filled.reshape(-1, size, *filled.shape[1:]))
 
@@ -782,15 +849,15 @@ def _is_rectified(layer: keras.Layer) -> bool:
     return isinstance(layer, keras.layers.ReLU) or getattr(layer, "activation", None) is keras.activations.relu
 
 
-def take_statistics(layer: keras.layers.BatchNormalization, original: Callable) -> Callable:
-    """Batch normalisation that stores this batch's statistics as those of all images."""
+def take_statistics(layer: keras.layers.BatchNormalization, original: Callable, momentum: float = 0.0) -> Callable:
+    """Batch normalisation that stores this batch's statistics as those of all images; `momentum` is the share of those stored before."""
 
     def call(inputs: Any, training: bool | None = None, mask: Any = None) -> Any:
-        momentum, layer.momentum = layer.momentum, 0.0
+        own, layer.momentum = layer.momentum, momentum
         try:
             return original(inputs, training=True, mask=mask)
         finally:
-            layer.momentum = momentum
+            layer.momentum = own
 
     return call
 
@@ -855,14 +922,14 @@ def _compile(model: keras.Model, function: Callable, is_seldom: bool) -> Callabl
     return function
 
 
-def _map(function: Callable, batches: tuple) -> Any:
-    """The results of the function for each batch, one after another."""
+def _map(function: Callable, batches: tuple, at_once: int) -> Any:
+    """The results of the function for each batch, one after another; untraced for at most `at_once` images, if a batch has no more."""
     if keras.backend.backend() == "tensorflow":
         import tensorflow as tf
 
         if tf.executing_eagerly():  # each call of a layer has a cost: as many images at once as memory easily holds
             images, labels = batches
-            together = max(1, EAGERLY // max(math.prod(images.shape[1:]), 1))
+            together = max(1, min(EAGERLY // max(math.prod(images.shape[1:]), 1), at_once // images.shape[1]))
             joined = [
                 [ops.reshape(array[begin : begin + together], (-1, *array.shape[2:])) for array in (images, labels)]
                 for begin in range(0, images.shape[0], together)
