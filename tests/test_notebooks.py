@@ -716,6 +716,14 @@ def test_the_map_names_lessons_cells_and_files_that_exist(map_of_lessons):
         assert paths and all((ROOT / path).is_file() for path in paths), f"{idea}: {files}"
 
 
+def test_lesson_7_tells_how_many_images_the_monitor_looks_at():
+    from pbl.diagnosis.monitor import FEWEST, MOST_AT_END
+
+    for name, told in (("", "at most {} images of each part"), ("ja/", "最大{}枚だけ")):
+        text = (ROOT / "notebooks" / f"{name}07_overfitting.ipynb").read_text(encoding="utf-8")
+        assert told.format(FEWEST) in text and f"{MOST_AT_END:,}" in text
+
+
 @pytest.mark.parametrize("map_of_lessons", ["README.md", "README.ja.md"])
 def test_worked_numbers_of_the_slides_are_asserted(map_of_lessons):
     """Each number of the table stands in an assertion of one of the cells that are named beside it."""
