@@ -143,7 +143,7 @@ def write_table(rows: pd.DataFrame, file: Path) -> None:
     )
     print(
         "Test accuracy in percent: mean over the seeds (95% interval over other seeds and test images). Networks of one data set that\n"
-        "share a letter are not separated (Welch's t test, Holm over all pairs). Seconds: the shortest `fit`, on 2 shared cores.\n"
+        "share a letter are not separated (Welch's t test, Holm over all pairs). Seconds: the shortest `fit`, on one core or two shared ones.\n"
         "The seed 0 of efficientnet_transfer was measured before its batch normalisation's momentum became .9 (it was .99).\n"
         "A row of fewer than 3 seeds has no interval and supports no claim.",
         file=out,
