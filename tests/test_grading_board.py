@@ -112,6 +112,7 @@ def test_a_full_disk_is_one_line(tmp_path):
     import errno
     import os
 
+    from pbl.grading import submission
     from pbl.grading.ledger import NO_ROOM
     from pbl.storage.writing import replacing, telling_full_disks
 
@@ -122,6 +123,11 @@ def test_a_full_disk_is_one_line(tmp_path):
     for number in (errno.ENOSPC, errno.EDQUOT):
         with pytest.raises(InputError, match=r"x could not be written: .*Free some space; the same command resumes"):
             fail(number)
+        with (
+            pytest.raises(InputError, match="too little space"),
+            telling_full_disks(tmp_path, submission.NO_ROOM, folder=tmp_path),
+        ):
+            raise OSError(number, os.strerror(number))
     # A failing disk is not full, and perhaps a file was being read.
     with pytest.raises(InputError, match=r"x can be neither read nor written now: .*give the same command again"):
         fail(errno.EIO)

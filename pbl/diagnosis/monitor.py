@@ -38,7 +38,7 @@ MOST_BYTES = 128 * 2**20
 LOOKED_AT = 256  # images for a look into the network
 BATCH = 128
 # Bytes of all layers' outputs that are held at once where nothing frees them: for gradients, and where nothing is traced. What TensorFlow
-# needs then is some three times as much. A network with larger outputs judges its images in smaller parts.
+# needs then is some two times as much. A network with larger outputs judges its images in smaller parts.
 AT_ONCE = 5 * 2**28
 HALF_A_BATCH = 32  # at most: a training may have fewer steps than its images fill
 FEW_EPOCHS = 5  # with fewer epochs nothing is traced

@@ -37,7 +37,6 @@ from pbl.storage.writing import (
     list_folder,
     name_unfinished,
     replacing,
-    tell_unwritable,
     temporary_folder,
     timestamp,
     write_json,
@@ -508,4 +507,8 @@ def _put_in_place(made: Path, place: Path) -> None:
         unfinished.replace(place)
     except OSError as error:
         discard(unfinished)
-        raise tell_unwritable(place, error) from error
+        raise InputError(
+            "{file} could not be written: {reason}. Free some space or choose another folder.",
+            file=place,
+            reason=error.strerror or error,
+        ) from error

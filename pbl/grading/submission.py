@@ -34,6 +34,7 @@ from pbl.runs import Run, load_run
 from pbl.storage.writing import check_room, replacing, telling_full_disks, temporary_folder
 
 CHECK_SECONDS = 600
+NO_ROOM = "{folder} has too little space for the check of the submission: {reason}. Free some space, or name another folder in the variable TMPDIR."
 
 
 CAN_BE_GRADED = Sentence(
@@ -110,8 +111,7 @@ def submit(
         raise InputError(
             "The folder {folder} does not exist. Make it first, or give another name: --out.", folder=target.parent
         )
-    no_room = "{folder} has too little space for the check of the submission: {reason}. Free some space, or name another folder in the variable TMPDIR."
-    with telling_full_disks(folder := tempfile.gettempdir(), no_room, folder=folder), temporary_folder() as temporary:
+    with telling_full_disks(folder := tempfile.gettempdir(), NO_ROOM, folder=folder), temporary_folder() as temporary:
         made = Path(temporary) / f"submission{target.suffix}"
         remarks: list[str] = []
         if task == "anomaly":
