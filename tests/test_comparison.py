@@ -20,7 +20,7 @@ from pbl.comparison.run import _compare_architectures, _judge
 from pbl.comparison.tables import read_results
 from pbl.config import Config
 from pbl.errors import InputError
-from pbl.evaluation.measurement import measure_cost
+from pbl.evaluation.measurement import find_throughput_batch, measure_cost
 from pbl.reports.team_log import read_log
 from pbl.runs import load_run
 from pbl.statistics import adjust_holm, mcnemar_test
@@ -490,6 +490,7 @@ def test_training_for_a_comparison(tmp_path, capsys, monkeypatch):
     told = table[table["reason"].notna()]
     assert set(told["model"]) == {"alexnet"}
     assert table.groupby("architecture")["latency_ms"].count().loc[lambda counts: counts > 0].tolist() == [1, 1]
+    assert table["throughput_batch"].dropna().tolist() == [256, 256]
     trained = sorted(Path("runs").glob("*/*/history.csv"))
     times = [file.stat().st_mtime_ns for file in trained]
     capsys.readouterr()
@@ -501,6 +502,15 @@ def test_training_for_a_comparison(tmp_path, capsys, monkeypatch):
     Path("longer.py").write_text(EXPERIMENT.format(model="mlp", options={}).replace("epochs=2", "epochs=3"))
     assert main(["compare", "--train", "small.py", "longer.py"]) == 2
     assert "that would compare budgets" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(("side", "filters", "expected"), [(32, 16, 256), (224, 16, 64), (224, 64, 16), (1024, 64, 1)])
+def test_a_batch_of_the_throughput_fits_into_memory(side, filters, expected):
+    """VGG16 gives out 224 x 224 x 64 numbers an image in its first layer: 3.3 GB in batches of 256."""
+    import keras
+
+    model = keras.Sequential([keras.Input((side, side, 3)), keras.layers.Conv2D(filters, 3, padding="same")])
+    assert find_throughput_batch(model, (side, side, 3)) == expected
 
 
 def test_costs_are_measured_by_this_package_from_any_folder(trained_run, tmp_path, monkeypatch):

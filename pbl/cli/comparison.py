@@ -218,7 +218,15 @@ def show_comparison(result) -> None:
         "pre-trained",
     )
     _show_table(say("Architectures"), architectures.filter(kept))
-    cost = ("trainable weights", "MACs", "training s", "s to target", "latency of 1 image ms", "images/s at 256")
+    cost = (
+        "trainable weights",
+        "MACs",
+        "training s",
+        "s to target",
+        "latency of 1 image ms",
+        "images/s",
+        "in batches of",
+    )
     _show_table(say("Cost"), architectures.filter(("architecture", *cost)))
     pairs = comparison.show_pairs(result.pairs, result.measure)
     needed = pairs.pop("would separate them")

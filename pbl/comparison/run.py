@@ -52,7 +52,7 @@ COLUMNS = (
     "architecture model seed fold run status reason split n accuracy macro_f1 log_loss ece best_val_accuracy epochs trials"
     " train_seconds seconds_to_target parameters"
 ).split()
-COST = "macs latency_ms images_per_second peak_memory_mib file_mib cost_conditions".split()
+COST = "macs latency_ms images_per_second throughput_batch peak_memory_mib file_mib cost_conditions".split()
 MEASURES = {
     "accuracy": "accuracy",
     "roc_auc": "AUROC",

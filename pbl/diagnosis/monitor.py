@@ -27,7 +27,8 @@ from pbl.diagnosis.rules import Diagnosis, diagnose
 from pbl.diagnosis.signals import Side, Signals, count_pairs
 from pbl.errors import InputError
 from pbl.models.calls import replaced_calls
-from pbl.models.keras_private import find_callbacks, find_logits, flatten_layers, has_inner_layers
+from pbl.models.cost import counted_outputs
+from pbl.models.keras_private import find_callbacks, find_logits, flatten_layers
 
 # How many images of each side. A twentieth of the training images costs about 2% of an epoch of a network with large
 # steps. With fewer than 500 images no gap below 6 points could be told from chance: with 1,600 training images 500 cost 15%, half a
@@ -347,9 +348,9 @@ class OverfittingMonitor(keras.callbacks.Callback):
             )
         self._check_labels()
         # Called eagerly, so that the input of the last softmax is known.
-        with _counted_outputs(model) as count:
+        with counted_outputs(model) as counts:
             outputs = keras.tree.flatten(model(self._inputs[0][:8], training=False))[0]
-        self._at_once = self._find_at_once(4 * count() // len(outputs))
+        self._at_once = self._find_at_once(4 * sum(counts) // len(outputs))
         squashes = _count_squashes(outputs)
         self._is_logits = self._finds_logits(width, outputs, squashes)
         flat = flatten_layers(model)
@@ -812,24 +813,6 @@ def _add_up(one: list, other: list) -> list:
         return other
     highest = {name: ops.maximum(value, one[2][name]) for name, value in other[2].items()}
     return [one[0] + other[0], [a + b for a, b in zip(one[1], other[1], strict=True)], highest]
-
-
-@contextlib.contextmanager
-def _counted_outputs(model: keras.Model) -> Iterator[Callable[[], int]]:
-    """Within it the numbers that the model's layers give out are counted; the value tells how many."""
-    total = 0
-
-    def watch(layer: keras.Layer, original: Callable) -> Callable:
-        def call(*arguments: Any, **options: Any) -> Any:
-            nonlocal total
-            outputs = original(*arguments, **options)
-            total += sum(math.prod(array.shape) for array in keras.tree.flatten(outputs) if hasattr(array, "shape"))
-            return outputs
-
-        return call
-
-    with replaced_calls([layer for layer in flatten_layers(model) if not has_inner_layers(layer)], watch):
-        yield lambda: total
 
 
 def _in_batches(*sides: list[np.ndarray], at_once: int) -> tuple:

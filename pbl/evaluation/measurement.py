@@ -17,7 +17,10 @@ from pbl.languages import say_sentence
 from pbl.runs import Run, load_run
 
 WARM_UP, CALLS = 10, 50
-THROUGHPUT_BATCH = 256
+MOST_IMAGES = 256  # in a batch of the throughput
+MOST_BYTES = (
+    2**28
+)  # of the largest output that a layer gives for such a batch: 64 images of 224x224 pixels for ResNet-50, 16 for VGG16
 
 
 def measure_cost(run: str | Path | Run) -> dict[str, Any]:
@@ -30,8 +33,9 @@ def measure_cost(run: str | Path | Run) -> dict[str, Any]:
 
     Returns:
         `macs` (of convolutions and dense layers, for one image; `pbl.models.cost.count_macs`), `latency_ms` of one image with
-        its quartiles `latency_low_ms` and `latency_high_ms`, `images_per_second` in batches of 256 (both by the compiled
-        model, after 10 calls to warm up; medians of 50 and of 10 calls), `peak_memory_mib` (on a GPU the most that
+        its quartiles `latency_low_ms` and `latency_high_ms`, `images_per_second` in batches of `throughput_batch` images (256, or
+        half as often as the memory of a Colab session requires; both by the compiled
+        model, after calls to warm up; medians of 50 and of 10 calls), `peak_memory_mib` (on a GPU the most that
         TensorFlow has held there; otherwise the most that the whole process has held, Python and TensorFlow included), `file_mib` of `best.keras`, and the
         `cost_conditions`: device, threads, precision, versions.
 
@@ -90,7 +94,8 @@ def _measure(run: Run) -> dict[str, Any]:
 
     model = load_model(run)
     shape = tuple(run.split["input_shape"])
-    images = np.random.default_rng(0).integers(0, 256, (THROUGHPUT_BATCH, *shape)).astype(np.uint8)
+    at_once = find_throughput_batch(model, shape)
+    images = np.random.default_rng(0).integers(0, 256, (at_once, *shape)).astype(np.uint8)
     predict = tf.function(lambda batch: model(batch, training=False), jit_compile=False)
     gpus = tf.config.list_physical_devices("GPU")
     first, batch = tf.constant(images[:1]), tf.constant(images)
@@ -105,11 +110,31 @@ def _measure(run: Run) -> dict[str, Any]:
         "latency_ms": 1000 * median,
         "latency_low_ms": 1000 * low,
         "latency_high_ms": 1000 * high,
-        "images_per_second": THROUGHPUT_BATCH / statistics.median(many),
+        "images_per_second": at_once / statistics.median(many),
+        "throughput_batch": at_once,
         "peak_memory_mib": peak,
         "file_mib": (run.path / "best.keras").stat().st_size / 2**20,
         "cost_conditions": f"{details}, {count_cores()} cores, {precision}, TensorFlow {tf.__version__}, Keras {keras.__version__}",
     }
+
+
+def find_throughput_batch(model: Any, shape: tuple[int, int, int]) -> int:
+    """Returns how many images are predicted together where the throughput is measured: 256, halved until each layer's output is small enough.
+
+    Args:
+        model: A Keras model; it is called once, on a black image.
+        shape: (height, width, channels) of an image.
+    """
+    import numpy as np
+
+    from pbl.models.cost import counted_outputs
+
+    with counted_outputs(model) as counts:
+        model(np.zeros((1, *shape), np.uint8), training=False)
+    at_once = MOST_IMAGES
+    while at_once > 1 and 4 * max(counts, default=0) * at_once > MOST_BYTES:
+        at_once //= 2
+    return at_once
 
 
 def _peak_mib() -> float:

@@ -66,7 +66,7 @@ contrastive.BUILDERS = MODELS  # any of them can be an encoder, also a builder f
 globals().update(MODELS)
 
 # Loaded on first use: grading builds models of strangers and counts nothing.
-__getattr__, _, counts = offer(__name__, {"cost": "count_macs count_trainable_weights"})
+__getattr__, _, counts = offer(__name__, {"cost": "count_macs count_trainable_weights counted_outputs"})
 
 __all__ = [
     "CARDS",

@@ -1,13 +1,15 @@
 """What a model costs: its weights, and its multiply-accumulates for one image."""
 
+import contextlib
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from typing import Any
 
 import keras
 from keras import layers
 
 from pbl.models.calls import replaced_calls
-from pbl.models.keras_private import flatten_layers
+from pbl.models.keras_private import flatten_layers, has_inner_layers
 
 
 def count_trainable_weights(model: keras.Model) -> int:
@@ -52,6 +54,37 @@ def count_macs(model: keras.Model, input_shape: tuple[int, int, int]) -> int:
     with replaced_calls((layer for layer in flatten_layers(model) if isinstance(layer, COUNTED)), count):
         model(keras.ops.zeros((1, *input_shape)), training=False)
     return macs
+
+
+@contextlib.contextmanager
+def counted_outputs(model: keras.Model) -> Iterator[list[int]]:
+    """Within it, the list that it gives gets one number for each call of a layer: how many numbers the layer gave out.
+
+    Layers that hold layers are left out: what these give is counted already.
+
+    Example:
+        >>> import keras
+        >>> from pbl import models
+        >>> model = models.mlp((8, 8, 1), 10, widths=[32])
+        >>> with models.counted_outputs(model) as counts:
+        ...     outputs = model(keras.ops.zeros((1, 8, 8, 1)))
+        >>> max(counts)
+        64
+    """
+    counts: list[int] = []
+
+    def watch(layer: keras.Layer, original: Callable) -> Callable:
+        def call(*arguments: Any, **options: Any) -> Any:
+            outputs = original(*arguments, **options)
+            counts.append(
+                sum(math.prod(array.shape) for array in keras.tree.flatten(outputs) if hasattr(array, "shape"))
+            )
+            return outputs
+
+        return call
+
+    with replaced_calls([layer for layer in flatten_layers(model) if not has_inner_layers(layer)], watch):
+        yield counts
 
 
 COUNTED = (

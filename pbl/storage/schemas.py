@@ -468,6 +468,7 @@ class Cost(BaseModel):
     macs: Count | None = None
     latency_ms: Amount | None = None
     images_per_second: Amount | None = None
+    throughput_batch: Count | None = None
     peak_memory_mib: Amount | None = None
     file_mib: Amount | None = None
     cost_conditions: Name | None = None
