@@ -2,8 +2,8 @@
 
 python tests/weights.py OTHER [ROOT]    the checkouts' folders; ROOT by default the one that contains this file
 
-Three experiments: `digits_resnet20` and `my_team` as each checkout has them, and a training in two phases of a backbone with
-random weights. Each is trained in each checkout once without a break and once killed with `kill -9` and resumed. Equal means,
+Three experiments: `digits_resnet20` and `my_team` as OTHER has them, and a training in two phases of a backbone with random
+weights. Each is trained in each checkout once without a break and once killed with `kill -9` and resumed. Equal means,
 to the bit: all weights of the best and of the last model, the optimizer's states, and the history but for its times and the
 losses that the monitor computes after each epoch: they are means, whose last digits change with the order of the sum.
 Exit status 1 where something differs.
@@ -52,16 +52,12 @@ config = Config(model="with_backbone", epochs=8, fine_tune_epochs=8, fine_tune_l
 EXPERIMENTS = {"digits_resnet20": 12, "my_team": 7, "two_phases": 10}
 
 
-def train(root: Path, experiment: str, folder: Path, kill_after: int | None = None) -> None:
-    """Trains an experiment of the checkout `root` below `folder`; with `kill_after`, kills it after so many epochs and resumes it."""
+def train(root: Path, file: Path, folder: Path, kill_after: int | None = None) -> None:
+    """Trains an experiment with the checkout `root` below `folder`; with `kill_after`, kills it after so many epochs and resumes it."""
     folder.mkdir(parents=True)
-    file = root / "experiments" / f"{experiment}.py"
-    if experiment == "two_phases":
-        file = folder / "two_phases.py"
-        file.write_text(TWO_PHASES, encoding="utf-8")
     words = [sys.executable, "-m", "pbl", "train", str(file), "checkpoint_minutes=0.01"]
     environment = {**os.environ, "PYTHONPATH": str(root), "TF_CPP_MIN_LOG_LEVEL": "3"}
-    history = folder / "runs" / experiment / "001" / "history.csv"
+    history = folder / "runs" / file.stem / "001" / "history.csv"
     while True:
         with (folder / "output.txt").open("a") as output:
             process = subprocess.Popen(words, cwd=folder, env=environment, stdout=output, stderr=output)
@@ -73,9 +69,9 @@ def train(root: Path, experiment: str, folder: Path, kill_after: int | None = No
         if process.returncode == 0:
             break
         if process.returncode != -signal.SIGKILL:
-            raise SystemExit(f"{root}, {experiment}: the training failed.\n{(folder / 'output.txt').read_text()}")
+            raise SystemExit(f"{root}, {file.stem}: the training failed.\n{(folder / 'output.txt').read_text()}")
     if kill_after or history.parent.with_name("002").exists():
-        raise SystemExit(f"{root}, {experiment}: it had ended before it was to be killed, or was not resumed.")
+        raise SystemExit(f"{root}, {file.stem}: it had ended before it was to be killed, or was not resumed.")
 
 
 def read(folder: Path) -> dict[str, list[np.ndarray]]:
@@ -104,10 +100,14 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as work:
         for experiment, kill_after in EXPERIMENTS.items():
             expected = None
+            file = roots[0] / "experiments" / f"{experiment}.py"
+            if experiment == "two_phases":
+                file = Path(work) / "two_phases.py"
+                file.write_text(TWO_PHASES, encoding="utf-8")
             for root in roots:
                 for training, kill in [("whole", None), (f"killed after {kill_after} epochs", kill_after)]:
                     folder = Path(work) / experiment / f"{root.name}_{bool(kill)}"
-                    train(root, experiment, folder, kill)
+                    train(root, file, folder, kill)
                     found = read(folder / "runs" / experiment / "001")
                     expected = expected or found
                     differing = [
