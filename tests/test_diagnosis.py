@@ -19,7 +19,7 @@ from pbl.diagnosis import (
 )
 from pbl.diagnosis.advice import Experiment
 from pbl.diagnosis.evidence import Evidence
-from pbl.diagnosis.rules import COLOURS, NAMES, THRESHOLDS, diagnose
+from pbl.diagnosis.rules import COLOURS, NAMES, collect_limits, diagnose, find_changed_limits
 from pbl.diagnosis.signals import Side, Signals
 from pbl.errors import InputError
 
@@ -189,6 +189,7 @@ def test_each_rule(given, data, name, cause):
 
 # What each sentence claims about its own numbers, by its beginning.
 CLAIMS = {
+    "Decided by changed thresholds": lambda d: "=" in d["limits"],
     "The training loss is not a finite number": lambda d: d["epoch"] >= 1,
     "The loss is not a finite number": lambda d: True,
     "All pixels of training images are 0 or 1": lambda d: 0 <= d["ones"] <= 0.1,
@@ -334,7 +335,7 @@ def test_classes_brought_to_one_number_do_not_make_training_images_harder():
             loss = np.where(of.labels < 5, 0.2, 1.2) * random.gamma(4, 0.25, len(of.labels)) + (epoch == 0)
             of.append(np.stack([loss, of.labels, np.full(len(loss), 0.9)], 1).astype(np.float32))
     made = replace(signals(), probe=looked[0], val=looked[1])
-    limits = {name: threshold.value for name, threshold in THRESHOLDS.items()}
+    limits = collect_limits()
     made.about.update(train_counts=[40] * 10, val_counts=[60] * 5 + [10] * 5)
     assert Evidence(made, [], None, limits).harder[1] < 1
     wrong = replace(
@@ -594,7 +595,7 @@ def test_the_best_run_is_a_reference_and_thresholds_have_sources():
     weak = signals(accuracy=0.9, val_accuracy=0.9)
     assert diagnose(weak).headline.name == "healthy"
     assert diagnose(weak, best_accuracy=0.96).headline.name == "underfitting"
-    assert all(threshold.source for threshold in THRESHOLDS.values()) and len(RULES) == 33
+    assert all(limit.source for rule in RULES.values() for limit in rule.thresholds.values()) and len(RULES) == 33
 
 
 def test_a_rule_and_a_threshold_of_ones_own(monkeypatch):
@@ -623,7 +624,28 @@ def test_a_rule_and_a_threshold_of_ones_own(monkeypatch):
     assert in_japanese[:2] == found.paragraphs("en")[:2] and "A faster machine, for epochs=60." in in_japanese[2][1]
     assert diagnose(signals(accuracy=1.0, val_accuracy=0.94)).headline.name == "healthy"
     RULES["overfitting"].thresholds["gap"] = Threshold(0.05, "points by 100; ours")
-    assert diagnose(signals(accuracy=1.0, val_accuracy=0.94)).headline.name == "overfitting"
+    found = diagnose(signals(accuracy=1.0, val_accuracy=0.94))
+    assert [finding.name for finding in found.findings] == ["overfitting", "thresholds_changed"]
+    assert found.findings[-1].details == {"limits": "gap = 0.05 (0.07)"}
+
+
+def test_a_changed_threshold_goes_with_the_run(monkeypatch):
+    """A command that does not execute the experiment file judges by what the run recorded; a wrong name is told before the training."""
+    made = signals(accuracy=1.0, val_accuracy=0.94)
+    recorded = {"gap": 0.05, "of_a_rule_of_ones_own": 3.0}
+    assert [found.name for found in diagnose(made, limits=recorded).findings] == ["overfitting", "thresholds_changed"]
+    assert diagnose(made, limits={"gap": 0.07}) == diagnose(made) and find_changed_limits() == {}
+    thresholds = {**RULES["overfitting"].thresholds, "gap": Threshold(0.08, "ours")}
+    monkeypatch.setitem(RULES, "overfitting", replace(RULES["overfitting"], thresholds=thresholds))
+    assert find_changed_limits() == {"gap": 0.08} and diagnose(made, limits=recorded).headline.name == "healthy"
+    RULES["overfitting"].thresholds["gpa"] = Threshold(0.05, "ours")
+    with pytest.raises(InputError, match=r"RULES\['overfitting'\] has no threshold 'gpa'. Did you mean 'gap'"):
+        collect_limits()
+    del RULES["overfitting"].thresholds["gpa"]
+    limit = {"gap": Threshold(3, "ours")}
+    monkeypatch.setitem(RULES, "mine", Rule("mine", "slow", "note", limit, lambda run: None))
+    with pytest.raises(InputError, match="Two rules, overfitting and mine, have a threshold 'gap' of different values"):
+        diagnose(made)
 
 
 def test_a_rise_is_judged_on_images_that_did_not_choose_its_beginning():

@@ -62,8 +62,9 @@ def load_data(
 ) -> "Data":
     """Loads a data set, split into train, validation and test.
 
-    An official test split stays the test split, and validation is 10% of train; else 30% of the images are test and 15% of the rest
-    validation. The split is stratified and depends only on the images' content and `split_seed` (`pbl.data.split`).
+    Official splits are kept. Without an official test split, 30% of the images are test. Without an official validation split,
+    validation is one of `folds`, or `validation_fraction` of the rest: if not given, 15%, and 10% beside an official test split. The
+    choice is stratified, but for `identities`, and depends only on the images' content and `split_seed` (`pbl.data.split`).
 
     Args:
         source: "digits"; a TensorFlow Datasets name; the path of a folder of class folders, a `.zip` of one, or an `.npz`
@@ -230,7 +231,7 @@ class Data:
             self._share_out_anomalies()
         if settings.train_fraction < 1:
             train = self._images["train"]
-            self._images["train"] = train.take(
+            self._images["train"] = train.take(  # here those that are chosen are kept
                 hold_out(train.hashes, train.labels, settings.train_fraction, settings.split_seed, "train_fraction")
             )
         for purpose, images in self._images.items():

@@ -1,4 +1,7 @@
-"""Which images train and which judge: a stratified split by content, the same on every machine."""
+"""How images are chosen for a split: stratified and by content, the same on every machine.
+
+Which splits there are, and how large they are, stands in `pbl.data.pipeline.Data`.
+"""
 
 import hashlib
 import re

@@ -13,7 +13,7 @@ __getattr__, __dir__, __all__ = offer(
         "monitor": "OverfittingMonitor",
         "signals": "Signals",
         "evidence": "Finding make_finding",
-        "rules": "COLOURS NAMES RULES THRESHOLDS Diagnosis Rule Threshold diagnose",
+        "rules": "COLOURS NAMES RULES Diagnosis Rule Threshold collect_limits diagnose",
         "remedies": "Remedy",
         "advice": "Experiment advise",
         "by_task": "DIAGNOSES diagnose_run",

@@ -294,7 +294,8 @@ def diagnose_run(run: str | Path | Run, has_ended: bool | None = None) -> Diagno
             if accuracy is not None and other.path.resolve() != run.path.resolve():
                 with contextlib.suppress(InputError):
                     team.append((other.config, accuracy))
-    diagnosis = diagnose(signals, read_findings(run), max((accuracy for _, accuracy in team), default=None))
+    best = max((accuracy for _, accuracy in team), default=None)
+    diagnosis = diagnose(signals, read_findings(run), best, environment.get("limits"))
     if diagnosis.headline.name == "diverged":  # if the rate is too high, do not say that it may be too low
         kept = [finding for finding in diagnosis.findings if finding.cause != "low_rate"]
         diagnosis = replace(diagnosis, findings=tuple(kept))

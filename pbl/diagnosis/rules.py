@@ -18,8 +18,9 @@ RULES["slow"] = Rule("slow", "slow", "note", {"slowest": Threshold(0.1, "s an im
 RULES["overfitting"].thresholds["gap"] = Threshold(0.05, "points by 100; our validation split has 5,000 images")
 ```
 
-This works where the experiment file is executed: in `train`, which writes it to `diagnosis.json`, and in a notebook. `diagnose`, `report`,
-`log` and `compare RUN` never execute an experiment file: there only the rules of the package count.
+A rule of your own works where the experiment file is executed: in `train`, which writes what it found to `diagnosis.json`, and in a
+notebook. `diagnose`, `report`, `log` and `compare RUN` never execute an experiment file: there only the rules of the package are tried. A
+changed threshold is recorded with the run (`limits` in `environment.json`), so all commands judge by it, and say so.
 """
 
 from collections.abc import Callable, Iterable, Mapping
@@ -33,6 +34,7 @@ from pbl.diagnosis import data as images
 from pbl.diagnosis import remedies as to_try
 from pbl.diagnosis.evidence import Evidence, Finding, make_finding
 from pbl.diagnosis.signals import Signals
+from pbl.errors import InputError, name_nearest
 from pbl.languages import choose_language, translate
 
 
@@ -57,7 +59,7 @@ class Rule:
         key: The rule's name in `RULES`.
         name: What is found, as a person reads it. Several rules may find the same thing by different signs.
         severity: "stop": the result is wrong or there is none; "act": it can be better; "note": for information.
-        thresholds: The numbers that decide. All rules share their names: a rule may use a threshold of another one.
+        thresholds: The numbers that decide, which may be replaced. All rules share their names: a rule may use a threshold of another one.
         find: Takes the evidence and returns a finding, or None if the rule does not match.
         remedies: What to try, by the finding's cause or kind; "" is for any other. Each remedy has the share of the errors that
             it removed if that was measured, else None. They are used for all rules of that name.
@@ -240,8 +242,10 @@ RULES = {rule.key: rule for rule in (
     }, generalisation.find_health, {"or_small_gap": ((to_try.VALIDATE, None), (to_try.SEEDS, None)), "": ((to_try.SEEDS, None), (to_try.LONGER, None), (to_try.LARGER_MODEL, None))}),
 )}  # fmt: skip
 # From the rules of the package.
-NAMES = tuple(dict.fromkeys(rule.name for rule in RULES.values()))
-THRESHOLDS = {name: limit for rule in RULES.values() for name, limit in rule.thresholds.items()}
+NAMES = (*dict.fromkeys(rule.name for rule in RULES.values()), "thresholds_changed")
+_OF_PACKAGE = {
+    key: (rule.find, dict(rule.thresholds)) for key, rule in RULES.items()
+}  # before an experiment file changes any
 REMEDIES = {(rule.name, cause): tried for rule in RULES.values() for cause, tried in rule.remedies.items()}
 _GAIN = ("helped", "tried", "lowest", "highest", "gain")
 COLOURS = {"stop": "#D55E00", "act": "#9A6700", "note": "#0072B2"}  # by severity; dark enough on white
@@ -321,7 +325,51 @@ class Diagnosis:
         return f'<div style="border-left:4px solid {COLOURS[self.severity]};padding-left:1em">{"".join(rows)}</div>'
 
 
-def diagnose(signals: Signals, data: Iterable[Mapping[str, Any]] = (), best_accuracy: float | None = None) -> Diagnosis:
+def collect_limits() -> dict[str, float]:
+    """Returns the thresholds of all rules in `RULES`, by their names, as they are now.
+
+    Raises:
+        InputError: A rule of the package has a threshold that its function does not read; two rules give one name different values.
+    """
+    limits: dict[str, float] = {}
+    given_by: dict[str, str] = {}
+    for key, rule in RULES.items():
+        find, of_package = _OF_PACKAGE.get(key, (None, {}))
+        for name, limit in rule.thresholds.items():
+            if rule.find is find and name not in of_package:
+                raise InputError(
+                    "RULES['{key}'] has no threshold '{name}'. {nearest}",
+                    key=key,
+                    name=name,
+                    nearest=name_nearest(name, of_package),
+                )
+            if limits.setdefault(name, limit.value) != limit.value:
+                raise InputError(
+                    "Two rules, {first} and {second}, have a threshold '{name}' of different values. Give yours another name.",
+                    first=given_by[name],
+                    second=key,
+                    name=name,
+                )
+            given_by[name] = key
+    return limits
+
+
+def find_changed_limits() -> dict[str, float]:
+    """Returns the thresholds of the package's rules that were changed in `RULES`: what a run records, so that it is judged by them later too."""
+    limits, of_package = collect_limits(), _limits_of_package()
+    return {name: limits[name] for name, value in of_package.items() if limits.get(name, value) != value}
+
+
+def _limits_of_package() -> dict[str, float]:
+    return {name: limit.value for _, thresholds in _OF_PACKAGE.values() for name, limit in thresholds.items()}
+
+
+def diagnose(
+    signals: Signals,
+    data: Iterable[Mapping[str, Any]] = (),
+    best_accuracy: float | None = None,
+    limits: Mapping[str, float] | None = None,
+) -> Diagnosis:
     """Diagnoses a training from its signals.
 
     Args:
@@ -329,6 +377,8 @@ def diagnose(signals: Signals, data: Iterable[Mapping[str, Any]] = (), best_accu
         data: What the data doctor found, as dictionaries (`data_check.json`).
         best_accuracy: The best validation accuracy of any run on these data, a share; a network that is below it on its own
             training images underfits.
+        limits: Thresholds that were changed when the run was trained, by their names (`find_changed_limits`). What is changed in
+            `RULES` now counts more.
 
     Returns:
         All findings; the first is the headline.
@@ -339,8 +389,10 @@ def diagnose(signals: Signals, data: Iterable[Mapping[str, Any]] = (), best_accu
         >>> pbl.diagnose(signals).headline.name
         'underfitting'
     """
-    limits = {name: limit.value for rule in RULES.values() for name, limit in rule.thresholds.items()}
-    run = Evidence(signals, data, best_accuracy, limits)
+    of_package = _limits_of_package()
+    changed = {name: value for name, value in (limits or {}).items() if of_package.get(name, value) != value}
+    changed |= find_changed_limits()
+    run = Evidence(signals, data, best_accuracy, collect_limits() | changed)
     if run.majority >= 1:
         nothing = make_finding(
             "unknown",
@@ -355,6 +407,14 @@ def diagnose(signals: Signals, data: Iterable[Mapping[str, Any]] = (), best_accu
             found.append(replace(finding, severity=finding.severity or rule.severity))
         if found and (found[-1].name == "other_arrays" or found[-1].details.get("kind", "").startswith("not_finite")):
             break  # nothing else can be said
+    if changed:
+        told = ", ".join(f"{name} = {value:g} ({of_package[name]:g})" for name, value in changed.items())
+        finding = make_finding(
+            "thresholds_changed",
+            "Decided by changed thresholds; the values of the package are in brackets: {limits}.",
+            limits=told,
+        )
+        found.append(replace(finding, severity="note"))
     return Diagnosis(tuple(_leave_out_consequences(found)))
 
 

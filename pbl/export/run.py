@@ -433,7 +433,7 @@ def _describe(
         "made": timestamp(),
         "task": config.task,
         "model": config.model,
-        "paper": models.CARDS[config.model].paper if config.model in models.CARDS else None,
+        "paper": card.paper if (card := models.find_card(config.model)) else None,
         "started_from": weights or (str(config.initial_weights) if config.initial_weights else None),
         "licence_of_weights": LICENCES.get(config.model) if weights == "imagenet" else None,
         "inputs": inputs,

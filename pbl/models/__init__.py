@@ -37,7 +37,8 @@ from pbl.models import (
 from pbl.models.card import Card
 from pbl.models.efficientnet import split_backbone, unfreeze
 
-# In the order of the course. `CARDS` in each file names its builders: to add a model, add a file and its name here.
+# In the order of the course. To add a model of the package, write a file with a builder and its card in `CARDS`, under the same name,
+# import it above and enter it here.
 FILES = (
     perceptron,
     mlp,
@@ -60,6 +61,7 @@ FILES = (
 CARDS: dict[str, Card] = {name: card for file in FILES for name, card in file.CARDS.items()}
 MODELS: dict[str, Callable[..., keras.Model]] = {name: getattr(file, name) for file in FILES for name in file.CARDS}
 
+_OF_PACKAGE = dict(MODELS)  # before an experiment file replaces any
 contrastive.BUILDERS = MODELS  # any of them can be an encoder, also a builder from an experiment file
 
 # `pbl.models.resnet20`; if a builder and a file have the same name, such as `alexnet`, it is the builder.
@@ -100,6 +102,17 @@ def find_builder(name: str) -> Callable[..., keras.Model]:
     return builder
 
 
+def find_card(name: str) -> Card | None:
+    """Returns what is known about a model of the package; None for a builder of one's own, also under a name of the package.
+
+    Example:
+        >>> from pbl import models
+        >>> models.find_card("resnet20").year
+        2015
+    """
+    return CARDS.get(name) if MODELS.get(name) is _OF_PACKAGE.get(name) else None
+
+
 def options_of(builder: Callable[..., keras.Model]) -> dict[str, Any]:
     """Returns the options of a builder with their defaults: its arguments after `input_shape` and `num_classes`.
 
@@ -125,7 +138,8 @@ def keep_options(name: str, options: dict[str, Any], recorded: dict[str, Any] | 
         >>> models.keep_options("resnet20", {"zero_gamma": True}, {"shortcut": False})  # as it began, and what is set now
         {'shortcut': False, 'zero_gamma': True}
     """
-    formerly = CARDS[name].formerly if name in CARDS else {}
+    card = find_card(name)
+    formerly = card.formerly if card else {}
     then = {} if recorded is None else {**formerly, **recorded}
     return {**{option: then[option] for option in options_of(find_builder(name)) if option in then}, **options}
 

@@ -1,6 +1,6 @@
 """All uses of Keras's private parts, so that only one file has to be checked for a new version of Keras.
 
-None of them has a public counterpart. `tests/test_keras_private.py` checks them against the versions in `TESTED`.
+None of them has a public counterpart but `open_tape`, which stands here since it loads TensorFlow only when it is called. `tests/test_keras_private.py` checks them against the versions in `TESTED`.
 """
 
 import sys

@@ -43,6 +43,7 @@ class Environment(BaseModel):
     diverged_at: str | None = None
     seconds: dict[Name, Amount] | None = None
     resumed: list[dict[str, Any]] | None = None
+    limits: dict[Name, Amount] | None = None
 
 
 class Split(BaseModel):

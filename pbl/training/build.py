@@ -85,7 +85,7 @@ def build(config: Config, data: Data, task: Task) -> tuple[keras.Model, str]:
         with precision(policy):
             return models.build(config.model, data.input_shape, data.num_classes, **config.model_options)
 
-    card = models.CARDS.get(config.model)
+    card = models.find_card(config.model)
     if card is not None and card.task != "classification" and config.task == "classification":
         raise InputError(
             "{model} learns task={task}, but no classes: set task={task}, or use another model.",

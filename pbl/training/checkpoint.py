@@ -179,12 +179,8 @@ class ExactResume(keras.callbacks.Callback):
         begin = _initial_epoch(self._pending, self.params["epochs"])
         set_initial_epoch(self.model, begin)
         if begin >= self.params["epochs"]:
-            print(
-                say(
-                    "This training has ended: nothing is trained. To train another, give a folder other than {folder}.",
-                    folder=self.folder.parent,
-                )
-            )
+            told = "All epochs of {folder} are trained already: no more are trained. To train another model with ExactResume, give it another folder."
+            print(say(told, folder=self.folder.parent))
         if not self._pending["step"]:
             self._pending = None
 

@@ -128,8 +128,10 @@ class Fit:
         if run.config.is_classifier and has_fixed_features(model) and not run.config.augmentation:
             resume.data = None  # its steps are too short to keep a state within an epoch
             begin = resume.initial_epoch(stage.config.epochs)
-            fit_head(model, self.data, stage.config.epochs, self.everybody, begin)
-            resume.data = self.data
+            try:
+                fit_head(model, self.data, stage.config.epochs, self.everybody, begin)
+            finally:
+                resume.data = self.data
             return
         model.fit(
             self.data.train,
@@ -150,7 +152,7 @@ class Fit:
 
     @contextlib.contextmanager
     def until_stopped(self) -> Iterator[None]:
-        """Inside it, Ctrl-C, SIGTERM and `max_minutes` end the training and keep its state; then the run records how it ended."""
+        """Inside it, Ctrl-C, SIGTERM, SIGHUP and `max_minutes` end the training and keep its state; then the run records how it ended."""
         try:
             with _pausing(self.resume), fused_operations(self.model):
                 yield
@@ -281,7 +283,7 @@ class _StopWhereWeightsAppear(keras.callbacks.Callback):
 
 @contextlib.contextmanager
 def _pausing(resume: ExactResume) -> Iterator[None]:
-    """Inside it, three signals wait until the step has ended: Ctrl-C, SIGTERM (a machine is taken away), SIGHUP (a terminal is closed)."""
+    """Inside it, three signals wait until the step, or the epoch of a head alone, has ended: Ctrl-C, SIGTERM (a machine is taken away), SIGHUP (a terminal is closed)."""
     if threading.current_thread() is not threading.main_thread():  # Python handles signals only there
         yield
         return
@@ -289,9 +291,14 @@ def _pausing(resume: ExactResume) -> Iterator[None]:
     def ask(number: int, *_) -> None:
         signal.signal(signal.SIGINT, before[signal.SIGINT])
         resume.pause()
-        told = say("Pausing after this step.")
+        if resume.data is None:  # a state is kept only where an epoch ends
+            told = say("Pausing after this epoch.")
+            told_twice = say("Pausing after this epoch; Ctrl-C again stops at once.")
+        else:
+            told = say("Pausing after this step.")
+            told_twice = say("Pausing after this step; Ctrl-C again stops at once.")
         if number == signal.SIGINT:
-            told = say("Pausing after this step; Ctrl-C again stops at once.")
+            told = told_twice
         print(f"\n{told}", flush=True)
 
     numbers = [signal.SIGINT, signal.SIGTERM]

@@ -14,7 +14,7 @@ from pbl.data import Data
 from pbl.diagnosis.advice import as_json
 from pbl.diagnosis.by_task import DIAGNOSES, diagnose_run
 from pbl.diagnosis.curves import plot_history, plot_learning_curves
-from pbl.diagnosis.rules import Diagnosis
+from pbl.diagnosis.rules import Diagnosis, collect_limits
 from pbl.diagnosis.signals import Signals
 from pbl.evaluation.metrics import check_positive_class
 from pbl.evaluation.run import build_model, evaluate_on, open_data
@@ -58,7 +58,7 @@ def train(
 
     Returns:
         The run. `run.environment["status"]` is "finished", "paused" (`max_minutes` are over), "interrupted"
-        (Ctrl-C) or "pruned".
+        (Ctrl-C, SIGTERM or SIGHUP) or "pruned".
 
     Raises:
         InputError: The settings do not fit the data or the model; another process trains in the run; the training
@@ -94,9 +94,10 @@ def _train(
     prune: Callable[[int, dict[str, float]], bool] | None = None,
     again: bool = True,
 ) -> Run:
-    # A misspelt name is reported before anything is loaded.
+    # A misspelt name, also of a threshold, is reported before anything is loaded.
     config = settle_names(config)
     task = find_task(config)
+    collect_limits()
     builder = models.find_builder(config.model)
     callbacks = [build_callback(name, task.best) for name in config.callbacks]
     makers = {

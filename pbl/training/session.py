@@ -12,6 +12,7 @@ import tensorflow as tf
 from pbl import models
 from pbl.config import Config
 from pbl.data import Data
+from pbl.diagnosis.rules import find_changed_limits
 from pbl.errors import InputError, Sentence, join_sentences
 from pbl.languages import say
 from pbl.models import slips
@@ -138,6 +139,7 @@ class Session:
             jit_compile=bool(model.jit_compile),
             steps_per_execution=model.steps_per_execution,
             replicas=model.distribute_strategy.num_replicas_in_sync,
+            limits=find_changed_limits(),
         )
         told = (
             "{run}: {model} ({weights:,} trainable weights) on {data}, {n} {n:class|classes} ({classes}), {train:,} training and {val:,}"

@@ -140,11 +140,16 @@ _FIXED = (
 
 
 def has_fixed_features(model: keras.Model) -> bool:
-    """Returns whether a model is a frozen backbone, pooled, and a head: whether an image always has the same features."""
+    """Returns whether a model is a frozen backbone, pooled, and a head, and the head alone can be trained: an image always has the same features."""
     inner = [layer for layer in model.layers if isinstance(layer, keras.Model)]
     if len(inner) != 1 or inner[0].trainable_weights or not getattr(model, "inputs", None):
         return False
     if is_overridden(model, "train_step") or is_overridden(model, "compute_loss"):  # the head alone would lack them
+        return False
+    metrics = model.get_compile_config()["metrics"] if model.compiled else None
+    if not all(
+        isinstance(metric, str) for metric in keras.tree.flatten(metrics or [])
+    ):  # an object counts for one model
         return False
     end = model.layers.index(inner[0]) + 1
     before = [layer for layer in model.layers[: end + 1] if layer is not inner[0]]
@@ -170,7 +175,13 @@ def fit_head(
     extractor, head = split_backbone(model)
     print(say("The features of all images are computed once, before the first epoch."), flush=True)
     features = {split: extractor.predict(data.images(split).pixels, verbose=0) for split in ("train", "val")}
-    head.compile(optimizer=model.optimizer, loss=model.loss, metrics=["accuracy"])
+    head.compile(
+        optimizer=model.optimizer,
+        loss=model.loss,
+        metrics=model.get_compile_config()["metrics"],
+        jit_compile=model.jit_compile,
+        steps_per_execution=model.steps_per_execution,
+    )
 
     def follow(*_, **__) -> None:
         head.stop_training = model.stop_training  # callbacks set it
