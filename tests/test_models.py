@@ -608,3 +608,10 @@ for name, side in [("mlp", 8), ("softmax_regression", 8), ("lenet5", 16), ("vgg_
         [sys.executable, "-c", program], env={**os.environ, "KERAS_BACKEND": "jax"}, capture_output=True, text=True
     )
     assert done.returncode == 0, done.stderr[-3000:]
+
+
+def test_a_builder_of_ones_own_has_no_card(monkeypatch):
+    """Not even under a name of the package: `unet` of a team may be a classifier."""
+    assert models.find_card("unet").task == "segmentation" and models.find_card("mine") is None
+    monkeypatch.setitem(MODELS, "unet", lambda input_shape, num_classes: None)
+    assert models.find_card("unet") is None

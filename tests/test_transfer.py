@@ -172,3 +172,28 @@ def test_wrong_starts_are_refused_before_a_run_is_made(tmp_path, trained_run, va
         pbl.train(two_phases(**values), folder=tmp_path)
     assert said in str(error.value) and "\n" not in str(error.value)
     assert not list(tmp_path.iterdir())
+
+
+def test_a_head_trained_alone_keeps_what_compile_was_given(tmp_path, monkeypatch):
+    """`steps_per_execution` and the metrics; a metric that is an object counts for one model, which is then trained whole."""
+    heads = []
+    fit = keras.Model.fit
+
+    def watched(model, *arguments, **options):
+        heads.append((model, model.steps_per_execution, model.get_compile_config()["metrics"]))
+        return fit(model, *arguments, **options)
+
+    monkeypatch.setattr(keras.Model, "fit", watched)
+    pbl.train(two_phases(epochs=1, steps_per_execution=4), folder=tmp_path)
+    (head, steps, metrics) = heads[0]
+    assert (
+        len(heads) == 1
+        and "backbone" not in [layer.name for layer in head.layers]
+        and steps == 4
+        and metrics == ["accuracy"]
+    )
+    model = with_backbone((8, 8, 1), 10)
+    model.compile(loss="sparse_categorical_crossentropy", metrics=["accuracy", "sparse_categorical_accuracy"])
+    assert transfer.has_fixed_features(model)
+    model.compile(loss="sparse_categorical_crossentropy", metrics=[keras.metrics.SparseTopKCategoricalAccuracy(3)])
+    assert not transfer.has_fixed_features(model)

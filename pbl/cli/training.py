@@ -265,6 +265,8 @@ def _describe_run(run) -> int:
     epochs = environment["epochs"]
     if environment["status"] != "finished":
         told = "{done} of {all} epochs are done. The best model so far: python -m pbl evaluate {run}"
+        if not epochs:
+            told = "No epoch is done: there is nothing to evaluate yet."
         planned = run.config.epochs + run.config.fine_tune_epochs
         print(say(told, done=epochs, all=planned, run=for_shell(run.path)))
         return 130 if environment["status"] == "interrupted" else 0
