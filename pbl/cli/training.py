@@ -322,12 +322,12 @@ def find_rate(
     if config.task not in ("classification", "segmentation", "detection"):  # other tasks have their own losses
         config.check_is_classifier("find-rate")
     with quiet_tensorflow():
-        from pbl.evaluation.run import open_data
         from pbl.models import MODELS
         from pbl.models.slips import tell_slips
         from pbl.reports.drawing import caption
         from pbl.runs import runs_folder
         from pbl.storage.writing import replacing
+        from pbl.tasks import open_data
         from pbl.training import run as training
         from pbl.training import trials
         from pbl.training.figures import plot_learning_rates

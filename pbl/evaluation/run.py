@@ -17,7 +17,7 @@ from PIL import Image
 
 from pbl import models
 from pbl.config import Config
-from pbl.data import DATA_SETTINGS, Data, find_image_files, fit_image, hash_image, load_data, read_image, shorten
+from pbl.data import Data, find_image_files, fit_image, hash_image, read_image, shorten
 from pbl.data.boxes import unfit_boxes
 from pbl.data.images import unfit_mask
 from pbl.data.paths import looks_like_path
@@ -33,7 +33,7 @@ from pbl.models.slips import tell_slips
 from pbl.runs import Run, load_run
 from pbl.storage.reading import UnreadableFile
 from pbl.storage.writing import PASSING, replacing
-from pbl.tasks import Question, find_task
+from pbl.tasks import Question, find_task, open_data
 from pbl.training.performance import is_native, precision
 
 # An image is in colour if the largest and the smallest of a pixel's three values differ on average by this many levels of 255: more
@@ -121,24 +121,6 @@ def build_model(run: Run, policy: str | None = None) -> keras.Model:
             error=" ".join(str(error).split())[:300],
         ) from None
     return model
-
-
-def open_data(config: Config, source: str | None = None) -> Data:
-    """Loads the data that a configuration names, or another source in the same form.
-
-    Example:
-        >>> from pbl import Config
-        >>> from pbl.evaluation import open_data
-        >>> open_data(Config(dataset="digits")).input_shape
-        (8, 8, 1)
-    """
-    task = find_task(config)
-    return load_data(
-        source or config.dataset,
-        labels="int" if config.loss == "sparse_categorical_crossentropy" else "one_hot",
-        **task.loads(task.options),
-        **{name: getattr(config, name) for name in DATA_SETTINGS},
-    )
 
 
 def choose_data_settings(run: Run) -> Config:

@@ -320,7 +320,8 @@ def _read_images(folder: Path, run: Run) -> tuple[list[str], np.ndarray, list[tu
 
 def _make_fixtures(run: Run, remarks: list[str]) -> tuple[np.ndarray, np.ndarray] | None:
     """Validation images, and the probabilities of the run's model when it was evaluated; None, with a remark, if they are not available."""
-    from pbl.evaluation.run import choose_data_settings, open_data
+    from pbl.evaluation.run import choose_data_settings
+    from pbl.tasks import open_data
 
     try:
         saved = run.read_predictions("val")

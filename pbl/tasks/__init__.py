@@ -1,6 +1,7 @@
 """What a run learns: one file for each task. `TASKS["mine"] = Task(...)` in an experiment file adds one."""
 
 from pbl.config import Config
+from pbl.data.pipeline import DATA_SETTINGS, Data, load_data
 from pbl.errors import InputError, Sentence, name_nearest
 from pbl.tasks import anomaly, classification, contrast, detection, generation, own, segmentation
 from pbl.tasks.task import Drawing, Judged, Question, Task
@@ -15,7 +16,7 @@ TASKS: dict[str, Task] = {
     "own": own.TASK,
 }
 
-__all__ = ["TASKS", "Drawing", "Judged", "Question", "Task", "find_task"]
+__all__ = ["TASKS", "Drawing", "Judged", "Question", "Task", "find_task", "open_data"]
 
 
 def find_task(config: Config) -> Task:
@@ -41,3 +42,21 @@ def find_task(config: Config) -> Task:
     if mode not in ("min", "max"):
         raise InputError("task_options.mode={mode}. Valid: min, max.", mode=mode)
     return task._replace(best=(monitor, mode), options=options)
+
+
+def open_data(config: Config, source: str | None = None) -> Data:
+    """Loads the data that a configuration names, or another source in the same form.
+
+    Example:
+        >>> from pbl import Config
+        >>> from pbl.tasks import open_data
+        >>> open_data(Config(dataset="digits")).input_shape
+        (8, 8, 1)
+    """
+    task = find_task(config)
+    return load_data(
+        source or config.dataset,
+        labels="int" if config.loss == "sparse_categorical_crossentropy" else "one_hot",
+        **task.loads(task.options),
+        **{name: getattr(config, name) for name in DATA_SETTINGS},
+    )

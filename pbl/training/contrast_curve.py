@@ -10,11 +10,11 @@ import pandas as pd
 from pbl.config import Config
 from pbl.errors import InputError, Sentence, join_sentences
 from pbl.evaluation.contrast_figures import plot_probes
-from pbl.evaluation.run import open_data
 from pbl.reports.drawing import caption
 from pbl.runs import load_run
 from pbl.statistics import crossed_interval, crossed_mean_interval, paired_interval, summarise_seeds
 from pbl.storage.writing import replacing, write_table
+from pbl.tasks import open_data
 from pbl.training.sweep import run_sweep
 
 SHARES = (0.01, 0.05, 0.1, 1.0)

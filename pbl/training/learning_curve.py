@@ -10,11 +10,11 @@ import pandas as pd
 from pbl.config import Config
 from pbl.data.doctor import FEWEST_IN_CLASS
 from pbl.errors import InputError, Sentence
-from pbl.evaluation.run import open_data
 from pbl.reports.drawing import caption
 from pbl.runs import load_run
 from pbl.statistics import extrapolate_doubling
 from pbl.storage.writing import replacing, write_table
+from pbl.tasks import open_data
 from pbl.training.contrast_curve import measure_arms
 from pbl.training.figures import plot_data_size
 from pbl.training.sweep import run_sweep, tell_progress

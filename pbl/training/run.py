@@ -17,13 +17,13 @@ from pbl.diagnosis.curves import plot_history, plot_learning_curves
 from pbl.diagnosis.rules import Diagnosis, collect_limits
 from pbl.diagnosis.signals import Signals
 from pbl.evaluation.metrics import check_positive_class
-from pbl.evaluation.run import build_model, evaluate_on, open_data
+from pbl.evaluation.run import build_model, evaluate_on
 from pbl.models.saving import save_model
 from pbl.models.slips import tell_slips
 from pbl.reports.drawing import caption, choose_caption_language
 from pbl.runs import Run, runs_folder
 from pbl.storage.writing import replacing
-from pbl.tasks import find_task
+from pbl.tasks import find_task, open_data
 from pbl.training.build import build_and_compile, build_callback, settle_names
 from pbl.training.callbacks import CALLBACKS
 from pbl.training.data_check import check_data

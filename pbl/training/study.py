@@ -21,12 +21,11 @@ import pandas as pd
 from pbl.comparison.own_code import hash_own_code
 from pbl.config import Config
 from pbl.errors import InputError, Sentence
-from pbl.evaluation.run import open_data
 from pbl.runs import Run, find_unfinished, runs_folder
 from pbl.storage.escapes import for_shell
 from pbl.storage.lock import InUse
 from pbl.storage.writing import write_table
-from pbl.tasks import find_task
+from pbl.tasks import find_task, open_data
 from pbl.training.space import (
     Range,
     Space,

@@ -14,12 +14,12 @@ import pandas as pd
 from pbl.config import Config
 from pbl.data import Data
 from pbl.errors import InputError, Sentence
-from pbl.evaluation.run import open_data
 from pbl.models import MODELS
 from pbl.models.keras_private import flatten_layers
 from pbl.models.slips import tell_slips
 from pbl.runs import Run, runs_folder
 from pbl.storage.writing import temporary_folder
+from pbl.tasks import open_data
 from pbl.training.build import build_and_compile, build_callback, check_schedule
 from pbl.training.optimization import build_optimizer
 from pbl.training.performance import fused_operations
