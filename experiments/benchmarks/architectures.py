@@ -144,16 +144,16 @@ def write_table(rows: pd.DataFrame, file: Path) -> None:
     print(
         "Test accuracy in percent: mean over the seeds (95% interval over other seeds and test images). Networks of one data set that\n"
         "share a letter are not separated (Welch's t test, Holm over all pairs). Seconds: the shortest `fit`, on one core or two shared ones.\n"
-        "The seed 0 of efficientnet_transfer was measured before its batch normalisation's momentum became .9 (it was .99).\n"
-        "A row of fewer than 3 seeds has no interval and supports no claim.",
+        "Where the lowest and the highest seed are far apart, a training failed: then the mean and its interval say little.",
         file=out,
     )
     for dataset, part in rows.groupby("dataset", sort=False):
         print(f"\n## {dataset}\n", file=out)
         print(
-            "| network | side | weights | million MACs | seeds | test accuracy | ties | log loss | seconds |", file=out
+            "| network | side | weights | million MACs | seeds | test accuracy | lowest and highest seed | ties | log loss | seconds |",
+            file=out,
         )
-        print("|---|---|---|---|---|---|---|---|---|", file=out)
+        print("|---|---|---|---|---|---|---|---|---|---|", file=out)
         of = {network: part[part["network"] == network].sort_values("seed") for network in NETWORKS}
         found = {network: summarise(runs) for network, runs in of.items() if len(runs) >= FEWEST_SEEDS}
         ties = find_ties(found)
@@ -167,6 +167,7 @@ def write_table(rows: pd.DataFrame, file: Path) -> None:
                 told += f" ({100 * max(accuracy - reach, 0):.1f} to {100 * min(accuracy + reach, 1):.1f})"
             print(
                 f"| {network} | {first['side']} | {first['trainable_weights']:,} | {first['macs'] / 1e6:.2f} | {len(runs)} | {told}"
+                f" | {100 * runs['test_accuracy'].min():.2f}, {100 * runs['test_accuracy'].max():.2f}"
                 f" | {ties.get(network, '')} | {runs['test_log_loss'].mean():.3f} | {runs['fit_seconds'].min():.0f} |",
                 file=out,
             )

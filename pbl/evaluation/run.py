@@ -248,7 +248,8 @@ def evaluate_on(
 
     Example:
         >>> import pbl
-        >>> from pbl.evaluation import evaluate_on, open_data
+        >>> from pbl.evaluation import evaluate_on
+        >>> from pbl.tasks import open_data
         >>> run = pbl.load_run("runs/mine/001")
         >>> metrics = evaluate_on(run, pbl.load_model(run), open_data(run.config), "val", all_figures=False)
         >>> metrics["images"]
