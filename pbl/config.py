@@ -9,7 +9,7 @@ import json
 import re
 import sys
 import traceback
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from types import ModuleType
 from typing import Annotated, Any, Literal, get_args, get_origin
@@ -30,6 +30,9 @@ from pbl.errors import InputError, Sentence, join_sentences, name_nearest
 from pbl.storage.reading import UnreadableFile, read_json
 from pbl.storage.trust import check_trusted, is_code_left_out
 
+# Called with an experiment file before and after it is executed, for what one file changes and the next one must not inherit.
+BEFORE_EXPERIMENT: list[Callable[[Path], None]] = []
+AFTER_EXPERIMENT: list[Callable[[Path], None]] = []
 DEFAULT_EXPERIMENT = Path(__file__).resolve().parent.parent / "experiments" / "digits_resnet20.py"
 
 
@@ -658,6 +661,8 @@ def run_experiment_file(file: Path) -> ModuleType:
     module.__file__ = str(file)
     # Here Keras and pickle look for the classes that the file defines.
     sys.modules[module.__name__] = module
+    for before in BEFORE_EXPERIMENT:
+        before(file)
     try:
         exec(compile(file.read_bytes(), str(file), "exec"), module.__dict__)
     except SyntaxError as error:
@@ -672,4 +677,7 @@ def run_experiment_file(file: Path) -> ModuleType:
         line = next((frame.lineno for frame in reversed(frames) if frame.filename == str(file)), 1)
         what = error if isinstance(error, InputError) else f"{type(error).__name__}: {error}"
         raise InputError("{file}, line {line}: {what}", file=file, line=line, what=what) from error
+    finally:
+        for after in AFTER_EXPERIMENT:
+            after(file)
     return module

@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from pbl.config import Config
+from pbl.config import Config, load_experiment
 from pbl.diagnosis import (
     RULES,
     Remedy,
@@ -189,7 +189,7 @@ def test_each_rule(given, data, name, cause):
 
 # What each sentence claims about its own numbers, by its beginning.
 CLAIMS = {
-    "Decided by changed thresholds": lambda d: "=" in d["limits"],
+    "Judged with changed thresholds": lambda d: "=" in d["limits"],
     "The training loss is not a finite number": lambda d: d["epoch"] >= 1,
     "The loss is not a finite number": lambda d: True,
     "All pixels of training images are 0 or 1": lambda d: 0 <= d["ones"] <= 0.1,
@@ -638,14 +638,40 @@ def test_a_changed_threshold_goes_with_the_run(monkeypatch):
     thresholds = {**RULES["overfitting"].thresholds, "gap": Threshold(0.08, "ours")}
     monkeypatch.setitem(RULES, "overfitting", replace(RULES["overfitting"], thresholds=thresholds))
     assert find_changed_limits() == {"gap": 0.08} and diagnose(made, limits=recorded).headline.name == "healthy"
-    RULES["overfitting"].thresholds["gpa"] = Threshold(0.05, "ours")
+    thresholds["gpa"] = Threshold(0.05, "ours")
     with pytest.raises(InputError, match=r"RULES\['overfitting'\] has no threshold 'gpa'. Did you mean 'gap'"):
         collect_limits()
-    del RULES["overfitting"].thresholds["gpa"]
+    del thresholds["gpa"]
     limit = {"gap": Threshold(3, "ours")}
     monkeypatch.setitem(RULES, "mine", Rule("mine", "slow", "note", limit, lambda run: None))
     with pytest.raises(InputError, match="Two rules, overfitting and mine, have a threshold 'gap' of different values"):
         diagnose(made)
+    monkeypatch.delitem(RULES, "mine")
+    monkeypatch.delitem(RULES, "overfitting")  # other rules read its thresholds too
+    assert diagnose(made).findings
+
+
+def test_an_experiment_file_changes_thresholds_for_its_own_runs_alone(tmp_path):
+    """Not for those of the next file, nor for a run that recorded its own; what a notebook changes by hand counts for all."""
+    ours, plain = tmp_path / "ours.py", tmp_path / "plain.py"
+    text = "from pbl import Config\nfrom pbl.diagnosis import RULES, Threshold\n"
+    change = 'RULES["overfitting"].thresholds["gap"] = Threshold(0.05, "ours")\n'
+    ours.write_text(f"{text}{change}config = Config()\n")
+    plain.write_text(f"{text}config = Config()\n")
+    made, rise = signals(accuracy=1.0, val_accuracy=0.94), RULES["overfitting"].thresholds["rise"]
+    load_experiment(ours)
+    assert find_changed_limits(ours) == {"gap": 0.05} and find_changed_limits(plain) == {}
+    assert diagnose(made).headline.name == "overfitting" and diagnose(made, limits={}).headline.name == "healthy"
+    load_experiment(plain)
+    assert find_changed_limits() == find_changed_limits(plain) == {} and find_changed_limits(ours) == {"gap": 0.05}
+    RULES["overfitting"].thresholds["rise"] = Threshold(0.2, "by hand")
+    try:
+        assert find_changed_limits(plain) == {"rise": 0.2} and find_changed_limits(ours) == {"gap": 0.05, "rise": 0.2}
+        load_experiment(ours)
+        load_experiment(plain)
+        assert find_changed_limits() == {"rise": 0.2}
+    finally:
+        RULES["overfitting"].thresholds["rise"] = rise
 
 
 def test_a_rise_is_judged_on_images_that_did_not_choose_its_beginning():

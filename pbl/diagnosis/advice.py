@@ -295,7 +295,7 @@ def diagnose_run(run: str | Path | Run, has_ended: bool | None = None) -> Diagno
                 with contextlib.suppress(InputError):
                     team.append((other.config, accuracy))
     best = max((accuracy for _, accuracy in team), default=None)
-    diagnosis = diagnose(signals, read_findings(run), best, environment.get("limits"))
+    diagnosis = diagnose(signals, read_findings(run), best, environment.get("limits") or {})
     if diagnosis.headline.name == "diverged":  # if the rate is too high, do not say that it may be too low
         kept = [finding for finding in diagnosis.findings if finding.cause != "low_rate"]
         diagnosis = replace(diagnosis, findings=tuple(kept))

@@ -26,9 +26,11 @@ changed threshold is recorded with the run (`limits` in `environment.json`), so 
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from html import escape
+from pathlib import Path
 from typing import Any, NamedTuple
 
 from pbl import languages
+from pbl.config import AFTER_EXPERIMENT, BEFORE_EXPERIMENT
 from pbl.diagnosis import classes, generalisation, learning
 from pbl.diagnosis import data as images
 from pbl.diagnosis import remedies as to_try
@@ -354,14 +356,60 @@ def collect_limits() -> dict[str, float]:
     return limits
 
 
-def find_changed_limits() -> dict[str, float]:
-    """Returns the thresholds of the package's rules that were changed in `RULES`: what a run records, so that it is judged by them later too."""
-    limits, of_package = collect_limits(), _limits_of_package()
-    return {name: limits[name] for name, value in of_package.items() if limits.get(name, value) != value}
+def find_changed_limits(file: Path | None = None) -> dict[str, float]:
+    """Returns the thresholds of the package's rules that were changed: what a run records, so that it is judged by them later too.
+
+    Args:
+        file: The run's experiment file: what it changed counts, and what was changed by hand, as in a notebook, but not what another
+            experiment file changed. None: all that is changed in `RULES` now.
+    """
+    now, of_package = _read_places(), _limits_of_package()
+    of_files = {name for (key, name), (_, new) in _by_last_file.items() if now.get((key, name)) == new}
+    changed = {
+        name: now_has.value
+        for (_, name), now_has in now.items()
+        if of_package.get(name, now_has.value) != now_has.value
+    }
+    if file is None:
+        return changed
+    by_hand = {name: value for name, value in changed.items() if name not in of_files}
+    return {**_by_file.get(file, {}), **by_hand}
 
 
 def _limits_of_package() -> dict[str, float]:
     return {name: limit.value for _, thresholds in _OF_PACKAGE.values() for name, limit in thresholds.items()}
+
+
+def _read_places() -> dict[tuple[str, str], Threshold]:
+    return {(key, name): limit for key, rule in RULES.items() for name, limit in rule.thresholds.items()}
+
+
+# What experiment files have changed, by the file; and what the last one has, by the place: the threshold before and after.
+_by_file: dict[Path, dict[str, float]] = {}
+_by_last_file: dict[tuple[str, str], tuple[Threshold, Threshold]] = {}
+_before_file = _read_places()
+
+
+def _forget_last_file(file: Path) -> None:
+    """Undoes what the experiment file before this one has changed: it would judge this one's runs."""
+    for (key, name), (old, new) in _by_last_file.items():
+        if key in RULES and RULES[key].thresholds.get(name) == new:
+            RULES[key].thresholds[name] = old
+    _by_last_file.clear()
+    _before_file.clear()
+    _before_file.update(_read_places())
+
+
+def _note_file(file: Path) -> None:
+    now, of_package = _read_places(), _limits_of_package()
+    _by_last_file.update(
+        (place, (old, now[place])) for place, old in _before_file.items() if place in now and now[place] != old
+    )
+    _by_file[file] = {name: new.value for (_, name), (_, new) in _by_last_file.items() if name in of_package}
+
+
+BEFORE_EXPERIMENT.append(_forget_last_file)
+AFTER_EXPERIMENT.append(_note_file)
 
 
 def diagnose(
@@ -377,8 +425,8 @@ def diagnose(
         data: What the data doctor found, as dictionaries (`data_check.json`).
         best_accuracy: The best validation accuracy of any run on these data, a share; a network that is below it on its own
             training images underfits.
-        limits: Thresholds that were changed when the run was trained, by their names (`find_changed_limits`). What is changed in
-            `RULES` now counts more.
+        limits: Thresholds that were changed for the run, by their names (`find_changed_limits`): they count, and what was changed by
+            hand since, but not what other experiment files changed. None: `RULES` as they are now.
 
     Returns:
         All findings; the first is the headline.
@@ -390,9 +438,12 @@ def diagnose(
         'underfitting'
     """
     of_package = _limits_of_package()
-    changed = {name: value for name, value in (limits or {}).items() if of_package.get(name, value) != value}
-    changed |= find_changed_limits()
-    run = Evidence(signals, data, best_accuracy, collect_limits() | changed)
+    if limits is None:
+        changed = find_changed_limits()
+    else:
+        changed = {name: value for name, value in limits.items() if of_package.get(name, value) != value}
+        changed |= find_changed_limits(Path())
+    run = Evidence(signals, data, best_accuracy, collect_limits() | of_package | changed)
     if run.majority >= 1:
         nothing = make_finding(
             "unknown",
@@ -411,7 +462,7 @@ def diagnose(
         told = ", ".join(f"{name} = {value:g} ({of_package[name]:g})" for name, value in changed.items())
         finding = make_finding(
             "thresholds_changed",
-            "Decided by changed thresholds; the values of the package are in brackets: {limits}.",
+            "Judged with changed thresholds; the values of the package are in brackets: {limits}.",
             limits=told,
         )
         found.append(replace(finding, severity="note"))

@@ -139,7 +139,7 @@ class Session:
             jit_compile=bool(model.jit_compile),
             steps_per_execution=model.steps_per_execution,
             replicas=model.distribute_strategy.num_replicas_in_sync,
-            limits=find_changed_limits(),
+            limits=find_changed_limits(config.file),
         )
         told = (
             "{run}: {model} ({weights:,} trainable weights) on {data}, {n} {n:class|classes} ({classes}), {train:,} training and {val:,}"
