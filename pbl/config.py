@@ -613,7 +613,9 @@ def load_experiment(file: str | Path, overrides: str | Sequence[str] = ()) -> Co
             "{file} does not set `config`. End it with: config = Config(...), after `from pbl import Config`.",
             file=file,
         )
-    config = named if "experiment" in named.model_fields_set else named.replace(experiment=file.stem)
+    # `replace` at the end of a file sets all fields: then the name is the default's, which nobody gives.
+    is_named = named.experiment != Config.model_fields["experiment"].default
+    config = named if is_named else named.replace(experiment=file.stem)
     config._file = file
     return apply_overrides(config, overrides)
 
@@ -632,11 +634,13 @@ def apply_overrides(config: Config, overrides: Sequence[str]) -> Config:
     if any(word.strip().startswith("augmentation.") for word in overrides) and values["augmentation"] is not None:
         values["augmentation"] = {**config.augmentation, **values["augmentation"]}
     for owner, options in (
+        ("task", "task_options"),
         ("model", "model_options"),
         ("optimizer", "optimizer_options"),
         ("learning_rate_schedule", "schedule_options"),
     ):
-        if owner in values and values[owner] != getattr(config, owner):
+        # Names are read whatever their case and hyphens: SGD is the sgd of the file.
+        if owner in values and _fold(values[owner]) != _fold(getattr(config, owner)):
             values.setdefault(options, {})  # the former options belong to another model or optimizer
         elif isinstance(values.get(options), dict):
             values[options] = {**getattr(config, options), **values[options]}

@@ -428,7 +428,8 @@ def _find_same(config: Config, folder: str | Path | None) -> Iterator[Run]:
         try:
             same = run.config.decides() == config.decides()
             source = _experiment_source(config if config.file else run.config)
-            if same and run.read_bytes("experiment.py") == source and run.environment:
+            is_trial = run.environment.get("trial_images") is not None  # on a part of the images
+            if same and run.read_bytes("experiment.py") == source and run.environment and not is_trial:
                 yield run
         except (InputError, FileNotFoundError) as error:  # a damaged run must not block others
             if isinstance(error, UnreadableFile) and isinstance(error.__cause__, OSError):

@@ -3,7 +3,7 @@ from pathlib import Path
 
 import pytest
 
-from pbl.config import DEFAULT_EXPERIMENT, Config, load_experiment, parse_overrides
+from pbl.config import DEFAULT_EXPERIMENT, Config, apply_overrides, load_experiment, parse_overrides
 from pbl.errors import InputError
 
 
@@ -120,3 +120,30 @@ def test_every_experiment_loads(file):
     config = load_experiment(file)
     assert config.experiment == file.stem
     assert "Command:" in file.read_text(encoding="utf-8")
+
+
+@pytest.mark.parametrize(
+    ("given", "words", "left"),
+    [
+        ({"optimizer": "sgd", "optimizer_options": {"momentum": 0.9}}, ["optimizer=SGD"], {"optimizer_options": {"momentum": 0.9}}),
+        ({"optimizer": "sgd", "optimizer_options": {"momentum": 0.9}}, ["optimizer=adam"], {"optimizer_options": {}}),
+        ({"model": "small_cnn", "model_options": {"dropout": 0.3}}, ["model=Small-CNN"], {"model_options": {"dropout": 0.3}}),
+        (
+            {"task": "segmentation", "task_options": {"loss": "both"}}, ["task_options.false_images=0.1"],
+            {"task_options": {"loss": "both", "false_images": 0.1}},
+        ),
+        ({"task": "segmentation", "task_options": {"loss": "both"}}, ["task=anomaly"], {"task_options": {}}),
+    ],
+)  # fmt: skip
+def test_options_are_kept_where_their_owner_is_the_same(given, words, left):
+    changed = apply_overrides(Config(**given), words)
+    assert {name: getattr(changed, name) for name in left} == left
+
+
+def test_a_file_that_ends_in_replace_is_named_after_the_file(tmp_path):
+    for name, text in (
+        ("ours", "Config().replace(epochs=3)"),
+        ("theirs", "Config(experiment='named').replace(epochs=3)"),
+    ):
+        (tmp_path / f"{name}.py").write_text(f"from pbl import Config\nconfig = {text}\n")
+    assert [load_experiment(tmp_path / f"{name}.py").experiment for name in ("ours", "theirs")] == ["ours", "named"]

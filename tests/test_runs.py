@@ -17,7 +17,7 @@ import pytest
 from pbl import __version__
 from pbl.config import Config, as_word, flatten, parse_overrides
 from pbl.errors import InputError
-from pbl.runs import Run, find_unfinished, load_run, reserve_run, start_run
+from pbl.runs import Run, find_finished, find_unfinished, load_run, reserve_run, start_run
 from pbl.storage import lock as locks
 from pbl.storage import writing as storage
 from pbl.storage.lock import InUse
@@ -161,6 +161,10 @@ def test_an_unfinished_run_of_the_same_settings_is_found_and_locked_once(tmp_pat
     with run.lock(), pytest.raises(InputError, match=rf"is being trained now, by process {os.getpid()}"):
         find_unfinished(config, tmp_path).lock().__enter__()
     run.update_environment(status="finished")
+    assert find_unfinished(config, tmp_path) is None and find_finished(config, tmp_path).path == run.path
+    run.update_environment(trial_images=40)  # a trial on a part of the images is no result, and is not resumed
+    assert find_finished(config, tmp_path) is None
+    run.update_environment(status="interrupted")
     assert find_unfinished(config, tmp_path) is None
 
 

@@ -177,3 +177,12 @@ def test_a_loss_of_several_that_is_not_finite_is_seen():
 
     assert is_finite({"loss": 0.0, "d_loss": 1.0, "val_loss": np.nan, "probe_loss": np.inf, "accuracy": np.nan})
     assert not is_finite({"loss": 0.0, "d_loss": np.nan}) and not is_finite({"loss": np.inf})
+
+
+def test_a_run_that_was_not_evaluated_yet_is_judged_by_defaults(tmp_path):
+    """After Ctrl-C there is no `metrics_val.json`; a disk that fails is another matter: it may say what the default does not."""
+    from pbl.tasks.task import read_validation
+
+    assert read_validation(None) == read_validation(tmp_path) == {}
+    (tmp_path / "metrics_val.json").write_text("{")
+    assert read_validation(tmp_path) == {}

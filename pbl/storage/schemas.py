@@ -44,6 +44,7 @@ class Environment(BaseModel):
     seconds: dict[Name, Amount] | None = None
     resumed: list[dict[str, Any]] | None = None
     limits: dict[Name, Amount] | None = None
+    trial_images: Count | None = None
 
 
 class Split(BaseModel):

@@ -11,6 +11,7 @@ import numpy as np
 import pandas as pd
 from matplotlib.figure import Figure
 
+from pbl.errors import InputError
 from pbl.evaluation.thresholds import F1, Aim
 from pbl.runs import Run
 from pbl.storage.reading import UnreadableFile
@@ -50,12 +51,18 @@ class Question(NamedTuple):
 
 
 def read_validation(folder: Path | None) -> dict[str, Any]:
-    """The content of `metrics_val.json` in a run's folder; {} if there is no folder, or the file is missing or damaged."""
+    """The content of `metrics_val.json` in a run's folder; {} if there is no folder, or the file is missing or damaged.
+
+    Raises:
+        UnreadableFile: The disk cannot read it now: what it says must not be replaced by a default.
+    """
     if folder is None:
         return {}
     try:
         return Run(folder).read_json("metrics_val.json")
-    except (FileNotFoundError, UnreadableFile):
+    except UnreadableFile:
+        raise
+    except InputError:
         return {}
 
 

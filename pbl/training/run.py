@@ -50,7 +50,8 @@ def train(
         config: The settings, or the path of an experiment file.
         folder: Where runs are kept; the variable `PBL_RUNS`, else `runs`, unless given.
         fresh: Start a new run even if an unfinished run with the same settings exists.
-        images: Use only so many training and validation images, for a trial.
+        images: Use only so many training and validation images, for a trial: always a new run, which is neither resumed nor taken for the
+            result of these settings.
         prune: Called after each epoch, with its number from 1 and its logs; returns whether the training ends there since a search
             has seen better ones; ignored after the last epoch. The state is kept: without `prune` the same settings resume it.
         again: Whether settings with a finished run are trained once more, as a user who gives the command twice wants.
@@ -103,7 +104,7 @@ def _train(
     makers = {
         type(callback).__name__: CALLBACKS[name] for callback, name in zip(callbacks, config.callbacks, strict=True)
     }
-    with open_session(config, folder, fresh, again) as session:
+    with open_session(config, folder, fresh or images is not None, again) as session:
         config = session.config
         if config.tensorboard:
             check_tensorboard()
@@ -117,7 +118,10 @@ def _train(
         session.lap("check")
         model, policy = build_and_compile(config, data, callbacks)
         session.lap("build")
-        with session.begin(model, policy, data, findings) as run, tell_slips(kept_in or run.path, builder, makers):
+        with (
+            session.begin(model, policy, data, findings, images) as run,
+            tell_slips(kept_in or run.path, builder, makers),
+        ):
             fit = Fit(session, model, data, task, callbacks, prune)
             with fit.until_stopped():
                 planned = stages(config)

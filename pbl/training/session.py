@@ -109,7 +109,9 @@ class Session:
                 )
 
     @contextlib.contextmanager
-    def begin(self, model: keras.Model, policy: str, data: Data, findings: dict[str, Any]) -> Iterator[Run]:
+    def begin(
+        self, model: keras.Model, policy: str, data: Data, findings: dict[str, Any], trial_images: int | None = None
+    ) -> Iterator[Run]:
         """Writes into the run's folder what is trained, and at the end how it ended.
 
         Args:
@@ -117,6 +119,7 @@ class Session:
             policy: The dtype policy that it was built with.
             data: The data.
             findings: What was found in the data, in the form of `data_check.json`.
+            trial_images: How many images a trial uses; None: all.
         """
         run, config = self.run, self.config
         discard(run.path / slips.FILE)  # from an earlier attempt
@@ -140,6 +143,7 @@ class Session:
             steps_per_execution=model.steps_per_execution,
             replicas=model.distribute_strategy.num_replicas_in_sync,
             limits=find_changed_limits(config.file),
+            **({} if trial_images is None else {"trial_images": trial_images}),
         )
         told = (
             "{run}: {model} ({weights:,} trainable weights) on {data}, {n} {n:class|classes} ({classes}), {train:,} training and {val:,}"
