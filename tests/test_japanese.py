@@ -29,6 +29,7 @@ from pbl.config import _WRONG, Config, say_problem
 from pbl.errors import InputError, Sentence, join_sentences, name_nearest
 from pbl.languages import catalogue
 from pbl.languages.catalogue import read_catalogue
+from pbl.languages.forms import fill_sentence, format_share
 
 ALL = read_catalogue("ja").sentences
 
@@ -457,3 +458,17 @@ def test_with_each_sentence_marked_each_command_is_marked(command, marking_langu
         if left := {*find_unmarked(said + errors)} - THE_SAME:
             unmarked[line] = left
     assert not unmarked
+
+
+@pytest.mark.parametrize(
+    ("value", "spec", "said"),
+    [
+        (0.9996, ".1%", "99.96%"), (1.0, ".1%", "100.0%"), (0.0, ".1%", "0.0%"), (0.0004, ".1%", "0.04%"), (0.996, ".0%", "99.6%"),
+        (0.984, ".1%", "98.4%"), (1 - 1e-9, ".1%", "100.0000%"), (1.2, ".0%", "120%"), (-0.0001, "+.1%", "-0.0%"),
+    ],
+)  # fmt: skip
+def test_a_share_that_is_not_all_is_not_called_all(value, spec, said):
+    assert format_share(value, spec) == said
+    assert (
+        fill_sentence("{share:" + spec + "} of {n} {n:image|images}", {"share": value, "n": 2}) == f"{said} of 2 images"
+    )

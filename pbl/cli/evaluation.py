@@ -22,6 +22,7 @@ from pbl.cli.options import (
 from pbl.cli.screen import format_number, open_console, print_json, print_table, quiet_tensorflow
 from pbl.errors import InputError, Sentence
 from pbl.languages import choose_screen_language, say, say_sentence
+from pbl.languages.forms import format_share
 from pbl.languages.wrapping import wrap
 from pbl.storage.escapes import for_json, for_screen
 
@@ -157,7 +158,7 @@ def _show_metrics(result: dict[str, Any]) -> None:
     elif result["most_confused"]:
         print(say("Classes that are confused most often:"))
         pairs = [
-            (pair["true"], pair["predicted"], f"{pair['images']:,}", f"{pair['share']:.0%}")
+            (pair["true"], pair["predicted"], f"{pair['images']:,}", format_share(pair["share"], ".0%"))
             for pair in result["most_confused"]
         ]
         print_table([say(title) for title in ("class", "predicted as", "images", "share of the class")], pairs)

@@ -20,6 +20,7 @@ from pbl.cli.options import (
 from pbl.cli.screen import format_number, print_json, print_table, quiet_tensorflow, show_progress
 from pbl.errors import InputError
 from pbl.languages import choose_language, say, say_sentence
+from pbl.languages.forms import format_share
 from pbl.storage.escapes import for_shell
 
 
@@ -317,11 +318,14 @@ def _show_grades(rows: list[dict[str, Any]], out: Path) -> None:
             low, high = row[f"{headline}_interval"]
             score = say("{accuracy:.4f} ({low:.4f} to {high:.4f})", accuracy=row[headline], low=low, high=high)
             if headline == "roc_auc":
-                more = f"{row['found']:.1%}", f"{row['false_alarms']:.1%} {say(row['promise'].replace('_', ' '))}"
+                more = (
+                    format_share(row["found"]),
+                    f"{format_share(row['false_alarms'])} {say(row['promise'].replace('_', ' '))}",
+                )
             elif headline == "dice":
-                more = ("" if row["false_images"] is None else f"{row['false_images']:.1%}",)
+                more = ("" if row["false_images"] is None else format_share(row["false_images"]),)
             elif headline == "map50":
-                more = (f"{row['right_count']:.1%}",)
+                more = (format_share(row["right_count"]),)
         sums = [row["final_points"], *([row["total"]] if has_total else [])]
         sums = ["" if value is None else f"{value:g}" for value in sums]
         remarks = [flag.replace(":", " ") for flag in row["flags"]]

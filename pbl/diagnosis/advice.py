@@ -41,7 +41,7 @@ class Measured(NamedTuple):
     """The measured effect of following an advice (experiments/benchmarks/advice.csv).
 
     Attributes:
-        lowest, middle, highest: Share of the errors that it removed; the middle is the median.
+        lowest, middle, highest: Share of the errors that it removed; the middle is the median, or what `_weigh` gives.
         helped, tried: In how many cases there were fewer errors, and how many cases were tried.
     """
 
@@ -71,8 +71,9 @@ class Experiment:
         settings: What changes, in the form that `train` takes: {"epochs": 90, "model_options.dropout": 0.5}; empty if it is not a
             matter of settings.
         epochs: How many epochs it takes, each as long as this run's; 0 if nothing is trained.
-        gain: Median of the measured gains in points of accuracy, computed for this run's errors; None if nothing was measured, or
-            if the run is at chance level.
+        gain: The gain to expect, in points of accuracy, computed for this run's errors: the median of the measured cases; with pairs
+            of the team's own runs, the mean of these pairs and of the median, which counts as two of them. None if nothing was
+            measured, or if the run is at chance level.
         lowest, highest: The range of this gain.
         helped, tried: In how many cases it helped, and how many cases were tried.
         sources: Where the gain comes from: sentences with the field `pairs`.

@@ -300,7 +300,7 @@ class Diagnosis:
                 measured = ", ".join(say(source, pairs=experiment.pairs) for source in experiment.sources)
                 told = (
                     " It helped in {helped} of {tried} measured cases ({measured}); in this run that would be {lowest:+z.1f} to {highest:+z.1f} "
-                    "points, with a median of {gain:+z.1f}."
+                    "points; expected: {gain:+z.1f}."
                 )
                 price = say(told, measured=measured, **{name: getattr(experiment, name) for name in _GAIN})
             if experiment.epochs:

@@ -26,6 +26,7 @@ from pbl.diagnosis.rules import COLOURS
 from pbl.errors import InputError, Sentence
 from pbl.evaluation.mistakes import MOST_PAIRS, find_pairs, write_png
 from pbl.languages import choose_language, say, say_finding, say_sentence, translate
+from pbl.languages.forms import format_share
 from pbl.languages.wrapping import is_japanese
 from pbl.reports.pages import MOST_LETTERS_OF_NAME, clean, embed_png, load_template, shorten
 from pbl.runs import Run, find_run, name_device
@@ -640,7 +641,7 @@ def _describe_score(split: str, result: dict, say: _Voice) -> dict[str, Any]:
     return {
         "split": split,
         "title": title,
-        "accuracy": shown or (say("undefined") if accuracy is None else f"{accuracy:.1%}"),
+        "accuracy": shown or (say("undefined") if accuracy is None else format_share(accuracy)),
         "reason": say(UNDEFINED_OTHERWISE) if accuracy is None and shown is None else "",
         "share": accuracy,
         "interval": interval and [min(max(bound, 0), 1) for bound in interval],
@@ -946,7 +947,7 @@ def _list_pairs(result: dict, links: dict[tuple[str, str], str], say: _Voice) ->
         true, predicted = pair.get("true"), pair.get("predicted")
         images, share = _number(pair.get("images")), _number(pair.get("share"))
         if isinstance(true, str) and isinstance(predicted, str) and images is not None and share is not None:
-            row = {"true": true, "predicted": predicted, "images": f"{images:,}", "share": f"{share:.0%}"}
+            row = {"true": true, "predicted": predicted, "images": f"{images:,}", "share": format_share(share, ".0%")}
             rows.append(row | _lead(links, true, predicted, images, say))
     return rows
 

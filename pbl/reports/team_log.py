@@ -21,6 +21,7 @@ from pbl.comparison.own_code import hash_own_code
 from pbl.config import Augmentation, Config, as_word, flatten
 from pbl.errors import InputError, Sentence
 from pbl.languages import say, say_sentence
+from pbl.languages.forms import format_share
 from pbl.reports.pages import shorten
 from pbl.runs import Run, runs_folder
 from pbl.statistics import paired_interval, wilson_interval
@@ -449,8 +450,8 @@ def describe_accuracy(run: LoggedRun, language: str = "en") -> str:
     """Accuracy on validation with its interval, in percent; a dash if there is none."""
     if run.accuracy is None:
         return "–"
-    accuracy, low, high = 100 * run.accuracy, 100 * run.low, 100 * run.high
-    return say("{accuracy:.1f}% ({low:.1f} to {high:.1f})", language, accuracy=accuracy, low=low, high=high)
+    accuracy, low, high = (format_share(share).removesuffix("%") for share in (run.accuracy, run.low, run.high))
+    return say("{accuracy}% ({low} to {high})", language, accuracy=accuracy, low=low, high=high)
 
 
 def describe_gain(run: LoggedRun, language: str = "en") -> str:

@@ -21,6 +21,7 @@ import pandas as pd
 from pbl.comparison.own_code import hash_own_code
 from pbl.config import Config
 from pbl.errors import InputError, Sentence
+from pbl.languages.forms import format_share
 from pbl.runs import Run, find_unfinished, runs_folder
 from pbl.storage.escapes import for_shell
 from pbl.storage.lock import InUse
@@ -466,7 +467,7 @@ def describe_winner(found: Found) -> list[Sentence]:
     new = own[1:]
 
     def tell(value: float) -> str:
-        return f"{value:.1%}" if found.measure == "accuracy" else f"{abs(value):.4g}"
+        return format_share(value) if found.measure == "accuracy" else f"{abs(value):.4g}"
 
     best = Sentence(
         "The best by the mean over {n} seeds is trial {trial}: {settings}. Its score: {claimed} in the trial, {mean} as the mean over seeds, {new} "
