@@ -16,10 +16,11 @@ from pbl.cli import main
 from pbl.comparison import Failure, compare, describe, find_runs, write_results
 from pbl.comparison.figures import plot_comparison
 from pbl.comparison.own_code import hash_own_code
-from pbl.comparison.run import _compare_architectures, _judge
+from pbl.comparison.run import _compare_architectures, _judge, _pair_values
 from pbl.comparison.tables import read_results
 from pbl.config import Config
 from pbl.errors import InputError
+from pbl.evaluation.generation import measure_kernel_distance
 from pbl.evaluation.measurement import find_throughput_batch, measure_cost
 from pbl.reports.team_log import read_log
 from pbl.runs import load_run
@@ -382,6 +383,56 @@ def test_areas_of_one_prove_no_more_than_the_rarer_kind():
     table, _ = _compare_architectures(perfect, {"a": False, "b": False}, None, 0.1, 10)
     assert table.loc[0, ["difference", "low", "high"]].tolist() == [0, -0.4, 0.4]
     assert table.loc[0, "verdict"] == "not separated"
+
+
+def test_equally_good_generators_are_not_called_different():
+    """Two draws from one distribution, that is not the real one: the test errs in about 5% of the cases, since each draw's own error counts."""
+    random, p, alone, spread = np.random.default_rng(0), [], [], []
+    first, second = np.array([0]), np.array([1])
+    for _ in range(60):
+        real = random.normal(size=(300, 8))
+        found = [measure_kernel_distance(real, random.normal(0.4, 1, (300, 8))) for _ in range(2)]
+        values, own = np.stack([of.by_real for of in found]), np.array([of.generated_error for of in found])
+        (pair,) = _pair_values(values, first, second, 300, own).itertuples()
+        assert pair.low < pair.difference < pair.high
+        p.append(pair.p)
+        alone.append(_pair_values(values, first, second, 300, 0 * own)["p"][0])
+        spread.append((pair.difference, np.hypot(*own)))
+    assert sum(of < 0.05 for of in p) <= 8 and sum(of < 0.05 for of in alone) > 20
+    differences, errors = np.array(spread).T
+    assert np.std(differences) == pytest.approx(np.median(errors), rel=0.25)  # the real images add little
+
+
+def make_generator(folder: Path, kid: np.ndarray, seed: int = 0, samples: dict | None = None, **settings) -> Path:
+    """A run's folder as `train` leaves it for a generator, whose distance is the mean of the given values of the real images."""
+    run = make_run(folder, 0.9, seed, **{"model": "dcgan", "task": "generation", **settings})
+    np.savez(run / "predictions_val.npz", hashes=HASHES[: len(kid)], truth=np.zeros(len(kid), np.int32), values=kid)
+    mean = float(kid.mean())
+    metrics = {
+        "headline": "kid", "better": "lower", "metrics": {"kid": mean}, "intervals": {"kid": [mean - 1, mean + 1]},
+        "samples": {"error": 0.5} if samples is None else samples,
+    }  # fmt: skip
+    (run / "metrics_val.json").write_text(json.dumps(metrics))
+    return run
+
+
+@pytest.mark.parametrize(
+    ("samples", "error"), [({"error": 0.5, "generated_error": 0.2}, 0.2), ({"error": 0.5}, 0.5), ({}, None)]
+)
+def test_the_generated_images_error_is_read_from_the_run(tmp_path, samples, error):
+    """The part of the generated images; of an earlier run the whole; where neither is known, nothing is compared."""
+    shape = np.linspace(-1, 1, 100)
+    for rate, kid in ((0.001, 3 + shape), (0.002, 5 + 2 * shape)):
+        make_generator(tmp_path, kid, samples=samples, learning_rate=rate)
+    if error is None:
+        with pytest.raises(InputError, match="does not belong to these predictions"):
+            compare(find_runs([tmp_path]))
+        return
+    result = compare(find_runs([tmp_path]))
+    (pair,) = result.models.itertuples()
+    reach = 1.984 * np.sqrt(shape.var(ddof=1) / 100 + 2 * error**2)  # Student's t with 99 degrees of freedom
+    assert (pair.difference, pair.high - pair.difference) == pytest.approx((-2, reach), rel=1e-3)
+    assert "and the generated ones" in describe(result)
 
 
 def test_verdicts():

@@ -423,7 +423,10 @@ def _compare_models(groups: dict[str, list[Entry]], pretrained: dict[str, bool],
         is_shown = a == np.array([first_of[kind] for kind in kinds.tolist()])[a]
     values, images = np.stack([entry.values for entry in models]), _count_independent(models[0])
     are_counted = models[0].measure == "accuracy"
-    found = (_pair_right_and_wrong if are_counted else _pair_values)(values, a, b, is_shown, images)
+    if are_counted:
+        found = _pair_right_and_wrong(values, a, b, is_shown, images)
+    else:
+        found = _pair_values(values, a, b, images, np.array([entry.own_error for entry in models]))
     found["p_holm"] = adjust_holm(found["p"].to_numpy())
     names = [f"{entry.label} ({entry.run.name})" for entry in models]
     found.insert(0, "first", [names[at] for at in a])
@@ -461,13 +464,18 @@ def _pair_right_and_wrong(
     )
 
 
-def _pair_values(values: np.ndarray, a: np.ndarray, b: np.ndarray, is_shown: np.ndarray, images: int) -> pd.DataFrame:
-    """The paired t test of values of the same images; for an area's shares it is DeLong's test."""
+def _pair_values(values: np.ndarray, a: np.ndarray, b: np.ndarray, images: int, own_errors: np.ndarray) -> pd.DataFrame:
+    """The paired t test of values of the same images; for an area's shares it is DeLong's test.
+
+    The own errors of the models, `float [models]`, come from what each drew for itself, such as generated images. No image that both
+    share shows them, so they are added: without them two equally good generators were called different in more than half of all cases.
+    """
     from scipy.stats import t
 
     n = values.shape[1]
     difference = values[a] - values[b]
-    mean, error = difference.mean(axis=1), difference.std(axis=1, ddof=1) / np.sqrt(n)
+    mean = difference.mean(axis=1)
+    error = np.sqrt(difference.var(axis=1, ddof=1) / n + own_errors[a] ** 2 + own_errors[b] ** 2)
     is_known = error > 1e-9
     reach = np.where(is_known, t.ppf(0.975, n - 1) * error, FEW_IMAGES / images)
     p = np.where(is_known, 2 * t.sf(abs(mean) / np.where(is_known, error, 1), n - 1), 1.0)
