@@ -435,6 +435,21 @@ def test_the_generated_images_error_is_read_from_the_run(tmp_path, samples, erro
     assert "and the generated ones" in describe(result)
 
 
+@pytest.mark.parametrize("seeds", [1, 3])
+def test_a_distance_has_an_interval_over_folds_too(tmp_path, seeds):
+    """A distance is no share: it is neither counted, which raised an error after all the training, nor kept inside 0 to 1."""
+    level = np.array([-4.0, -1.0, 0.0, 2.0, 8.0])  # of each fold; the images of a fold hardly differ
+    for seed in range(seeds):
+        for fold in range(5):
+            file = make_generator(tmp_path, np.full(80, level[fold]), seed, images=f"fold {fold}", folds=5, fold=fold)
+            with np.load(file / "predictions_val.npz") as saved:
+                arrays = {**saved, "hashes": HASHES[80 * fold : 80 * fold + 80]}
+            np.savez(file / "predictions_val.npz", **arrays)
+    (row,) = compare(find_runs([tmp_path])).architectures.itertuples()
+    reach = 2.776 * level.std(ddof=1) / np.sqrt(5)  # Student's t with 4 degrees of freedom, from a table
+    assert (row.kid, row.low, row.high) == pytest.approx((1, 1 - reach, 1 + reach), rel=1e-3)
+
+
 def test_verdicts():
     for values, said in [
         ((0.02, 0.012, 0.028, 0.01), "first better, by more than the margin"),

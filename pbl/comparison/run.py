@@ -40,6 +40,7 @@ from pbl.statistics import (
     probability_of_best,
     seeds_to_separate,
     summarise_seeds,
+    t_interval,
 )
 
 ALPHA = 0.05
@@ -492,7 +493,9 @@ def _tabulate(
     for kind in (False, True):
         labels = [label for label in groups if pretrained[label] == kind]
         if len(labels) > 1:
-            is_share = find_scale(groups[labels[0]][0].measure) == 100
+            # With the reversed sign of a measure of which less is better, a share is not inside 0 to 1.
+            first = groups[labels[0]][0]
+            is_share = find_scale(first.measure) == 100 and not first.is_less_better
             found = probability_of_best([values[label] for label in labels], is_share=is_share)
             best |= dict(zip(labels, found, strict=True))
     # With fewer seeds nothing is said about architectures.
@@ -501,8 +504,6 @@ def _tabulate(
     for label, group in groups.items():
         table = pd.DataFrame([entry.row for entry in group])
         low, high = _find_interval(group, values[label])
-        if group[0].is_less_better:
-            low, high = -high, -low
         row = {
             "architecture": label,
             "pretrained": pretrained[label],
@@ -532,16 +533,18 @@ def _tabulate(
 
 
 def _find_interval(group: list[Entry], values: np.ndarray) -> tuple[float, float]:
-    """The interval of an architecture's measure, over its seeds and the images."""
+    """The interval of an architecture's measure, with the measure's own sign, over its seeds and the images."""
+    values = -values if group[0].is_less_better else values
+    is_share = find_scale(group[0].measure) == 100
     if group[0].folds is not None:
-        return cross_validated_interval(values, group[0].folds)
+        return cross_validated_interval(values, group[0].folds, is_share=is_share)
     if group[0].measure == "accuracy" or (len(group) > 1 and values.var(axis=1).max() > 0):
-        return crossed_mean_interval(summarise_seeds(values), is_share=find_scale(group[0].measure) == 100)
+        return crossed_mean_interval(summarise_seeds(values), is_share=is_share)
     # The intervals of its evaluation: with one seed they are over the images alone, and perfect values have no known variance.
     told = [(entry.row["low"], entry.row["high"]) for entry in group if entry.row["low"] is not None]
-    if group[0].is_less_better:  # with the sign of `values`
-        told = [(-high, -low) for low, high in told]
-    return (min(low for low, _ in told), max(high for _, high in told)) if told else (0.0, 1.0)
+    if told:
+        return min(low for low, _ in told), max(high for _, high in told)
+    return (0.0, 1.0) if is_share else t_interval(values.mean(axis=0))
 
 
 def find_tie_groups(labels: list[str], pairs: pd.DataFrame) -> dict[str, str]:
