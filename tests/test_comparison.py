@@ -377,6 +377,45 @@ def test_holm_counts_all_pairs_of_models_though_the_best_alone_is_shown(tmp_path
     assert len(p) == 15 and result.models["p_holm"].tolist() == pytest.approx(adjust_holm(p)[:5])
 
 
+def test_the_best_by_validation_is_the_kept_model_not_a_lucky_epoch(tmp_path):
+    """Seed 0 once had a higher accuracy, but the model that was kept has a lower one than that of seed 1."""
+    for seed in (0, 1):
+        for model in ("a", "b", "c"):
+            run = make_run(tmp_path, 0.7 + 0.1 * seed, seed, model=model)
+            right = measure_stored(run)
+            metrics = json.loads((run / "metrics_val.json").read_text())
+            (run / "metrics_val.json").write_text(json.dumps({**metrics, "accuracy": right}))
+            (run / "history.csv").write_text(f"epoch,val_accuracy,seconds\n1,{0.99 - 0.05 * seed},2.0\n2,{right},2.0\n")
+    result = compare(find_runs([tmp_path]))
+    names = {run.path.name: run.config.seed for run in find_runs([tmp_path])}
+    shown = {re.search(r"(\d+)\)$", name)[1] for name in [*result.models["first"], *result.models["second"]]}
+    assert [names[name] for name in sorted(shown)] == [1, 1, 1]
+    assert result.runs["best_val_accuracy"].max() == 0.99  # as before: what was reached, for the seconds to a target
+
+
+def measure_stored(run: Path) -> float:
+    """The accuracy of the predictions that a run has stored."""
+    with np.load(run / "predictions_val.npz") as saved:
+        return float((saved["probabilities"].argmax(axis=1) == saved["labels"]).mean())
+
+
+def test_a_generator_of_unknown_validation_is_not_the_best(tmp_path):
+    """Less is better, so the known values have a reversed sign, and an unknown one must not stand for 0."""
+    for at, rate in enumerate((0.001, 0.002, 0.003)):
+        for seed, kid in ((0, 9.0), (1, 5.0)):
+            values = kid + at + np.linspace(-1, 1, 100)
+            run = make_generator(tmp_path, values, seed, learning_rate=rate)
+            for kind in ("predictions", "metrics"):
+                (file,) = run.glob(f"{kind}_val.*")
+                file.with_name(file.name.replace("val", "test")).write_bytes(file.read_bytes())
+            if seed == 0:
+                (run / "metrics_val.json").unlink()
+    result = compare(find_runs([tmp_path]), "test")
+    seeds = {run.path.name: run.config.seed for run in find_runs([tmp_path])}
+    shown = {re.search(r"(\d+)\)$", name)[1] for name in [*result.models["first"], *result.models["second"]]}
+    assert [seeds[name] for name in sorted(shown)] == [1, 1, 1]
+
+
 def test_areas_of_one_prove_no_more_than_the_rarer_kind():
     """Perfect detectors that no image distinguishes: with ten anomalies, up to four other ones may."""
     perfect = {name: np.ones((3, 200)) for name in "ab"}

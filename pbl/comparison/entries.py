@@ -49,7 +49,7 @@ class Entry:
         measure: What the mean of `values` is: "accuracy", or the headline of another task.
         is_less_better: Whether a lower measure is the better one: `values` and `best` then have the opposite sign, so that more is better.
         own_error: The standard error of the measure that the values of the images do not show: that of the draw of the generated images.
-        best: The measure on validation, by which a run is chosen; None if it is not known.
+        best: The measure of the kept model on validation, by which a run is chosen; None if it is not known.
         row: Its columns in `results.csv`.
         parts: In a cross-validation, the entries of its folds, which this one pools; otherwise empty.
     """
@@ -208,7 +208,10 @@ def _add_results(entry: Entry, split: str) -> None:
         "test_uses": test_uses,
         "best_val_accuracy": float(np.nanmax(entry.history[0])) if entry.history else None,
     }
-    entry.best = entry.row["best_val_accuracy"]
+    # Not the highest accuracy of all epochs: the model that was kept is that of the lowest validation loss.
+    with contextlib.suppress(InputError):
+        best = (metrics if split == "val" else run.read_json("metrics_val.json")).get("accuracy")
+        entry.best = float(best) if isinstance(best, int | float) and np.isfinite(best) else None
     _add_cost(entry)
 
 
@@ -410,7 +413,8 @@ def _pool(parts: list[Entry], lacking: list[str]) -> Entry:
     known = [part.best for part in parts if part.best is not None]
     whole.best = float(np.mean(known)) if known else None
     if "best_val_accuracy" in first.row:
-        whole.row["best_val_accuracy"] = whole.best
+        reached = [part.row["best_val_accuracy"] for part in parts if part.row["best_val_accuracy"] is not None]
+        whole.row["best_val_accuracy"] = float(np.mean(reached)) if reached else None
     for name in ("macro_f1", "log_loss", "ece"):  # computed for all images together, not the mean of the folds
         whole.row[name] = None
     whole.row["train_seconds"] = sum(part.row["train_seconds"] or 0 for part in parts)

@@ -411,7 +411,10 @@ def _compare_models(groups: dict[str, list[Entry]], pretrained: dict[str, bool],
     columns = ["first", "second", "difference", "low", "high", "only_first", "only_second", "p", "p_holm", "verdict"]
     models = [entry for group in groups.values() for entry in group]
     if len(models) > MOST_MODELS:
-        models = [max(group, key=lambda entry: entry.best or 0) for group in groups.values()]
+        # What is not known is never the best, also if the sign is reversed so that all known values are below 0.
+        models = [
+            max(group, key=lambda entry: -np.inf if entry.best is None else entry.best) for group in groups.values()
+        ]
     if len(models) < 2:
         return pd.DataFrame(columns=columns)
     models.sort(key=lambda entry: -entry.values.mean())
