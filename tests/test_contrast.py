@@ -8,6 +8,7 @@ from pathlib import Path
 import keras
 import numpy as np
 import pytest
+from scipy.optimize import brentq
 from sklearn.metrics import roc_curve
 from test_checkpoint import Cut, PowerCut
 
@@ -247,6 +248,29 @@ def test_rates_of_pairs():
     low, high = judged["intervals"]["eer"]
     assert low < judged["metrics"]["eer"] < high and len(samples) > 150
     assert judge_pairs(make_pairs(features, np.zeros(144, int))) == (None, None)
+
+
+@pytest.mark.parametrize(("kind", "expected"), [("equal", 0.5), ("half zero", None), ("steps", None)])
+@pytest.mark.parametrize("order", ["sorted", "reversed", "mixed"])
+def test_the_order_of_pairs_that_are_equally_alike_changes_no_rate(kind, expected, order):
+    """Against scikit-learn's ROC curve, which has one point for each distinct cosine."""
+    random = np.random.default_rng(1)
+    labels = np.repeat(np.arange(12), 12)
+    features = {
+        "equal": np.tile(random.normal(size=37), (144, 1)),
+        "half zero": random.normal(size=(12, 8))[labels] * (np.arange(144) % 12 < 6)[:, None],
+        "steps": np.round(random.normal(size=(12, 2))[labels] + random.normal(0, 0.9, (144, 2))),
+    }[kind]
+    places = {"sorted": np.arange(144), "reversed": np.arange(144)[::-1], "mixed": random.permutation(144)}[order]
+    pairs = make_pairs(features[places], labels[places])
+    judged, _ = judge_pairs(pairs, samples=20)
+    false, true, _ = roc_curve(pairs.same, pairs.cosine, drop_intermediate=False)
+    crossing = brentq(lambda rate: 1 - rate - np.interp(rate, false, true), 0, 1)
+    assert judged["metrics"]["eer"] == pytest.approx(crossing, abs=1e-6)
+    assert expected is None or crossing == pytest.approx(expected)
+    assert judged["metrics"]["true_at_1"] == pytest.approx(true[false <= 0.01].max())
+    at = judged["at_thresholds"]["true_at_1"]
+    assert at["true"] == pytest.approx(judged["metrics"]["true_at_1"]) and at["false"] <= 0.01
 
 
 @pytest.mark.nightly
