@@ -364,6 +364,37 @@ def test_too_few_images_are_not_called_no_gain():
     assert diagnose_features(metrics, end(3.5)).headline.name == "too_noisy_to_say"
 
 
+def test_the_interval_of_few_labels_is_over_their_draws_too():
+    """The mean of other three draws of the labels is inside it; Wilson's interval over the images alone is much too narrow."""
+    random = np.random.default_rng(0)
+    labels = random.integers(0, 4, 6_000)
+    features = random.normal(size=(4, 10))[labels] + 1.5 * random.normal(size=(6_000, 10))
+    known, unknown, truth = features[:2_000], features[2_000:], labels[2_000:]
+    arms = {"encoder": (known, unknown)}
+    few = []
+    for start in range(10):  # other hashes, so other draws of the labels
+        hashes = [f"{start} {at}" for at in range(2_000)]
+        level = judge_probes(arms, hashes, labels[:2_000], truth, 2_000)["levels"][0]
+        assert level["labels"] == 20 and level["draws"] == 3
+        (arm,) = (of for of in level["arms"] if of["way"] == "probe")
+        few.append((arm["accuracy"], arm["low"], arm["high"]))
+    mean, low, high = np.array(few).T
+    expected = mean.mean()  # of 30 draws
+    by_images = 1.96 * np.sqrt(expected * (1 - expected) / len(truth))
+    assert mean.std(ddof=1) > by_images / 1.96  # the draws matter more than the images
+    assert ((low <= expected) & (expected <= high)).sum() >= 9
+    assert (abs(mean - expected) <= by_images).sum() <= 7
+    # One level by hand: Student's t with 2 degrees of freedom, if the images had no part.
+    draws = [_probe_by_hand(known, labels[:2_000], unknown, truth, [f"0 {at}" for at in range(2_000)], draw) for draw in range(3)]  # fmt: skip
+    assert np.mean(draws) == pytest.approx(few[0][0])
+    assert (few[0][2] - few[0][1]) / 2 > 1.96 * np.std(draws, ddof=1) / np.sqrt(3)
+
+
+def _probe_by_hand(known, labels, unknown, truth, hashes, draw):
+    probe, chosen = Probe(known), choose_labelled(hashes, labels, 0.01, draw)
+    return (probe.predict(probe.scale(known)[chosen], labels[chosen], probe.scale(unknown)) == truth).mean()
+
+
 def test_differences_are_paired():
     random = np.random.default_rng(0)
     base = random.random(1_000) < 0.8

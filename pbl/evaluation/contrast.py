@@ -13,10 +13,10 @@ import numpy as np
 
 from pbl.statistics import (
     crossed_interval,
+    crossed_mean_interval,
     mcnemar_test,
     paired_interval,
     summarise_seeds,
-    wilson_interval,
 )
 
 SHARES = (0.01, 0.05, 0.1, 1.0)  # shares of the training labels
@@ -146,7 +146,8 @@ def judge_probes(
 
     Returns:
         `levels`: for each number of labels, the accuracy of each arm with its 95% interval, and the differences of the encoder's probe from
-        the controls, on the same images. And `by_level`: `float32 [m, levels]`, how often the encoder's probe was right on each image.
+        the controls, on the same images. With several draws of the labels both intervals are over draws and images
+        (`crossed_mean_interval`): other labels would have been as likely. With one draw they are over the images (Wilson's). And `by_level`: `float32 [m, levels]`, how often the encoder's probe was right on each image.
     """
     probes = {name: Probe(train) for name, (train, _) in arms.items()}
     scaled = {name: tuple(probes[name].scale(part) for part in arms[name]) for name in arms}
@@ -167,7 +168,7 @@ def judge_probes(
         stacked = {key: np.stack(values) for key, values in right.items()}
         level: dict[str, Any] = {"labels": len(labels[chosen]), "share": float(share), "draws": draws, "arms": []}
         for (name, way), values in stacked.items():
-            low, high = wilson_interval(round(values.mean() * len(truth)), len(truth))
+            low, high = crossed_mean_interval(summarise_seeds(values))
             level["arms"].append({"name": name, "way": way, "accuracy": float(values.mean()), "low": low, "high": high})
         level["differences"] = [
             {"name": name, "way": way, **compare_arms(stacked["encoder", "probe"], stacked[name, way])}
