@@ -506,7 +506,9 @@ def crossed_mean_interval(summary: SeedSummary, confidence: float = 0.95, is_sha
     return max(0.0, accuracy - reach), min(1.0, accuracy + reach)
 
 
-def cross_validated_interval(correct: np.ndarray, folds: np.ndarray, confidence: float = 0.95) -> tuple[float, float]:
+def cross_validated_interval(
+    correct: np.ndarray, folds: np.ndarray, confidence: float = 0.95, is_share: bool = True
+) -> tuple[float, float]:
     """Interval for an architecture's accuracy from a cross-validation: the wider one of two that each ignore something.
 
     `crossed_mean_interval` treats all images as independent, although those of a fold share a model and all models share
@@ -514,9 +516,12 @@ def cross_validated_interval(correct: np.ndarray, folds: np.ndarray, confidence:
     chance. How often each contains the truth: `experiments/benchmarks/cross_validation.md`.
 
     Args:
-        correct: `bool [seeds, n]`, whether each image was classified correctly by the model that was not trained on it.
+        correct: `bool [seeds, n]`, whether each image was classified correctly by the model that was not trained on it; or `float`,
+            another value of each.
         folds: `int [n]`, the fold of each image.
         confidence: Between 0 and 1.
+        is_share: Whether the measure is a share. Another, such as a distance, is not kept inside 0 to 1, and with one seed its
+            interval over images is a t interval of their values, since Wilson's is for shares.
 
     Example:
         >>> import numpy as np
@@ -526,13 +531,35 @@ def cross_validated_interval(correct: np.ndarray, folds: np.ndarray, confidence:
         >>> print(f"{correct.mean():.3f}, {low:.3f} to {high:.3f}")
         0.901, 0.850 to 0.952
     """
+    summary, accuracy = summarise_seeds(correct), float(correct.mean())
+    if is_share or summary.seeds > 1:
+        low, high = crossed_mean_interval(summary, confidence, is_share)
+    else:
+        low, high = t_interval(summary.mean, confidence)
+    by_fold = np.array([correct[:, folds == fold].mean() for fold in np.unique(folds)])
+    of_folds = t_interval(by_fold, confidence)
+    reach = (of_folds[1] - of_folds[0]) / 2
+    low, high = min(low, accuracy - reach), max(high, accuracy + reach)
+    return (max(0.0, low), min(1.0, high)) if is_share else (low, high)
+
+
+def t_interval(values: np.ndarray, confidence: float = 0.95) -> tuple[float, float]:
+    """Student's interval for the mean of values that may be any numbers; of a single value nothing is known.
+
+    Example:
+        >>> import numpy as np
+        >>> from pbl.statistics import t_interval
+        >>> low, high = t_interval(np.array([-2.0, 0.0, 5.0]))
+        >>> print(f"{low:.2f} to {high:.2f}")
+        -7.96 to 9.96
+    """
     from scipy.stats import t
 
-    low, high = crossed_mean_interval(summarise_seeds(correct), confidence)
-    by_fold = np.array([correct[:, folds == fold].mean() for fold in np.unique(folds)])
-    reach = float(t.ppf((1 + confidence) / 2, len(by_fold) - 1) * by_fold.std(ddof=1)) / sqrt(len(by_fold))
-    accuracy = float(correct.mean())
-    return max(0.0, min(low, accuracy - reach)), min(1.0, max(high, accuracy + reach))
+    n, mean = len(values), float(np.mean(values))
+    if n < 2:
+        return -np.inf, np.inf
+    reach = float(t.ppf((1 + confidence) / 2, n - 1) * np.std(values, ddof=1)) / sqrt(n)
+    return mean - reach, mean + reach
 
 
 def probability_of_best(correct: Sequence[np.ndarray], draws: int = 10_000, is_share: bool = True) -> np.ndarray:

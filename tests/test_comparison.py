@@ -16,10 +16,11 @@ from pbl.cli import main
 from pbl.comparison import Failure, compare, describe, find_runs, write_results
 from pbl.comparison.figures import plot_comparison
 from pbl.comparison.own_code import hash_own_code
-from pbl.comparison.run import _compare_architectures, _judge
+from pbl.comparison.run import _compare_architectures, _judge, _pair_values
 from pbl.comparison.tables import read_results
 from pbl.config import Config
 from pbl.errors import InputError
+from pbl.evaluation.generation import measure_kernel_distance
 from pbl.evaluation.measurement import find_throughput_batch, measure_cost
 from pbl.reports.team_log import read_log
 from pbl.runs import load_run
@@ -376,12 +377,116 @@ def test_holm_counts_all_pairs_of_models_though_the_best_alone_is_shown(tmp_path
     assert len(p) == 15 and result.models["p_holm"].tolist() == pytest.approx(adjust_holm(p)[:5])
 
 
+def test_the_best_by_validation_is_the_kept_model_not_a_lucky_epoch(tmp_path):
+    """Seed 0 once had a higher accuracy, but the model that was kept has a lower one than that of seed 1."""
+    for seed in (0, 1):
+        for model in ("a", "b", "c"):
+            run = make_run(tmp_path, 0.7 + 0.1 * seed, seed, model=model)
+            right = measure_stored(run)
+            metrics = json.loads((run / "metrics_val.json").read_text())
+            (run / "metrics_val.json").write_text(json.dumps({**metrics, "accuracy": right}))
+            (run / "history.csv").write_text(f"epoch,val_accuracy,seconds\n1,{0.99 - 0.05 * seed},2.0\n2,{right},2.0\n")
+    result = compare(find_runs([tmp_path]))
+    names = {run.path.name: run.config.seed for run in find_runs([tmp_path])}
+    shown = {re.search(r"(\d+)\)$", name)[1] for name in [*result.models["first"], *result.models["second"]]}
+    assert [names[name] for name in sorted(shown)] == [1, 1, 1]
+    assert result.runs["best_val_accuracy"].max() == 0.99  # as before: what was reached, for the seconds to a target
+
+
+def measure_stored(run: Path) -> float:
+    """The accuracy of the predictions that a run has stored."""
+    with np.load(run / "predictions_val.npz") as saved:
+        return float((saved["probabilities"].argmax(axis=1) == saved["labels"]).mean())
+
+
+def test_a_generator_of_unknown_validation_is_not_the_best(tmp_path):
+    """Less is better, so the known values have a reversed sign, and an unknown one must not stand for 0."""
+    for at, rate in enumerate((0.001, 0.002, 0.003)):
+        for seed, kid in ((0, 9.0), (1, 5.0)):
+            values = kid + at + np.linspace(-1, 1, 100)
+            run = make_generator(tmp_path, values, seed, learning_rate=rate)
+            for kind in ("predictions", "metrics"):
+                (file,) = run.glob(f"{kind}_val.*")
+                file.with_name(file.name.replace("val", "test")).write_bytes(file.read_bytes())
+            if seed == 0:
+                (run / "metrics_val.json").unlink()
+    result = compare(find_runs([tmp_path]), "test")
+    seeds = {run.path.name: run.config.seed for run in find_runs([tmp_path])}
+    shown = {re.search(r"(\d+)\)$", name)[1] for name in [*result.models["first"], *result.models["second"]]}
+    assert [seeds[name] for name in sorted(shown)] == [1, 1, 1]
+
+
 def test_areas_of_one_prove_no_more_than_the_rarer_kind():
     """Perfect detectors that no image distinguishes: with ten anomalies, up to four other ones may."""
     perfect = {name: np.ones((3, 200)) for name in "ab"}
     table, _ = _compare_architectures(perfect, {"a": False, "b": False}, None, 0.1, 10)
     assert table.loc[0, ["difference", "low", "high"]].tolist() == [0, -0.4, 0.4]
     assert table.loc[0, "verdict"] == "not separated"
+
+
+def test_equally_good_generators_are_not_called_different():
+    """Two draws from one distribution, that is not the real one: the test errs in about 5% of the cases, since each draw's own error counts."""
+    random, p, alone, spread = np.random.default_rng(0), [], [], []
+    first, second = np.array([0]), np.array([1])
+    for _ in range(60):
+        real = random.normal(size=(300, 8))
+        found = [measure_kernel_distance(real, random.normal(0.4, 1, (300, 8))) for _ in range(2)]
+        values, own = np.stack([of.by_real for of in found]), np.array([of.generated_error for of in found])
+        (pair,) = _pair_values(values, first, second, 300, own).itertuples()
+        assert pair.low < pair.difference < pair.high
+        p.append(pair.p)
+        alone.append(_pair_values(values, first, second, 300, 0 * own)["p"][0])
+        spread.append((pair.difference, np.hypot(*own)))
+    assert sum(of < 0.05 for of in p) <= 8 and sum(of < 0.05 for of in alone) > 20
+    differences, errors = np.array(spread).T
+    assert np.std(differences) == pytest.approx(np.median(errors), rel=0.25)  # the real images add little
+
+
+def make_generator(folder: Path, kid: np.ndarray, seed: int = 0, samples: dict | None = None, **settings) -> Path:
+    """A run's folder as `train` leaves it for a generator, whose distance is the mean of the given values of the real images."""
+    run = make_run(folder, 0.9, seed, **{"model": "dcgan", "task": "generation", **settings})
+    np.savez(run / "predictions_val.npz", hashes=HASHES[: len(kid)], truth=np.zeros(len(kid), np.int32), values=kid)
+    mean = float(kid.mean())
+    metrics = {
+        "headline": "kid", "better": "lower", "metrics": {"kid": mean}, "intervals": {"kid": [mean - 1, mean + 1]},
+        "samples": {"error": 0.5} if samples is None else samples,
+    }  # fmt: skip
+    (run / "metrics_val.json").write_text(json.dumps(metrics))
+    return run
+
+
+@pytest.mark.parametrize(
+    ("samples", "error"), [({"error": 0.5, "generated_error": 0.2}, 0.2), ({"error": 0.5}, 0.5), ({}, None)]
+)
+def test_the_generated_images_error_is_read_from_the_run(tmp_path, samples, error):
+    """The part of the generated images; of an earlier run the whole; where neither is known, nothing is compared."""
+    shape = np.linspace(-1, 1, 100)
+    for rate, kid in ((0.001, 3 + shape), (0.002, 5 + 2 * shape)):
+        make_generator(tmp_path, kid, samples=samples, learning_rate=rate)
+    if error is None:
+        with pytest.raises(InputError, match="does not belong to these predictions"):
+            compare(find_runs([tmp_path]))
+        return
+    result = compare(find_runs([tmp_path]))
+    (pair,) = result.models.itertuples()
+    reach = 1.984 * np.sqrt(shape.var(ddof=1) / 100 + 2 * error**2)  # Student's t with 99 degrees of freedom
+    assert (pair.difference, pair.high - pair.difference) == pytest.approx((-2, reach), rel=1e-3)
+    assert "and the generated ones" in describe(result)
+
+
+@pytest.mark.parametrize("seeds", [1, 3])
+def test_a_distance_has_an_interval_over_folds_too(tmp_path, seeds):
+    """A distance is no share: it is neither counted, which raised an error after all the training, nor kept inside 0 to 1."""
+    level = np.array([-4.0, -1.0, 0.0, 2.0, 8.0])  # of each fold; the images of a fold hardly differ
+    for seed in range(seeds):
+        for fold in range(5):
+            file = make_generator(tmp_path, np.full(80, level[fold]), seed, images=f"fold {fold}", folds=5, fold=fold)
+            with np.load(file / "predictions_val.npz") as saved:
+                arrays = {**saved, "hashes": HASHES[80 * fold : 80 * fold + 80]}
+            np.savez(file / "predictions_val.npz", **arrays)
+    (row,) = compare(find_runs([tmp_path])).architectures.itertuples()
+    reach = 2.776 * level.std(ddof=1) / np.sqrt(5)  # Student's t with 4 degrees of freedom, from a table
+    assert (row.kid, row.low, row.high) == pytest.approx((1, 1 - reach, 1 + reach), rel=1e-3)
 
 
 def test_verdicts():

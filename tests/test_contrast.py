@@ -8,6 +8,7 @@ from pathlib import Path
 import keras
 import numpy as np
 import pytest
+from scipy.optimize import brentq
 from sklearn.metrics import roc_curve
 from test_checkpoint import Cut, PowerCut
 
@@ -249,6 +250,29 @@ def test_rates_of_pairs():
     assert judge_pairs(make_pairs(features, np.zeros(144, int))) == (None, None)
 
 
+@pytest.mark.parametrize(("kind", "expected"), [("equal", 0.5), ("half zero", None), ("steps", None)])
+@pytest.mark.parametrize("order", ["sorted", "reversed", "mixed"])
+def test_the_order_of_pairs_that_are_equally_alike_changes_no_rate(kind, expected, order):
+    """Against scikit-learn's ROC curve, which has one point for each distinct cosine."""
+    random = np.random.default_rng(1)
+    labels = np.repeat(np.arange(12), 12)
+    features = {
+        "equal": np.tile(random.normal(size=37), (144, 1)),
+        "half zero": random.normal(size=(12, 8))[labels] * (np.arange(144) % 12 < 6)[:, None],
+        "steps": np.round(random.normal(size=(12, 2))[labels] + random.normal(0, 0.9, (144, 2))),
+    }[kind]
+    places = {"sorted": np.arange(144), "reversed": np.arange(144)[::-1], "mixed": random.permutation(144)}[order]
+    pairs = make_pairs(features[places], labels[places])
+    judged, _ = judge_pairs(pairs, samples=20)
+    false, true, _ = roc_curve(pairs.same, pairs.cosine, drop_intermediate=False)
+    crossing = brentq(lambda rate: 1 - rate - np.interp(rate, false, true), 0, 1)
+    assert judged["metrics"]["eer"] == pytest.approx(crossing, abs=1e-6)
+    assert expected is None or crossing == pytest.approx(expected)
+    assert judged["metrics"]["true_at_1"] == pytest.approx(true[false <= 0.01].max())
+    at = judged["at_thresholds"]["true_at_1"]
+    assert at["true"] == pytest.approx(judged["metrics"]["true_at_1"]) and at["false"] <= 0.01
+
+
 @pytest.mark.nightly
 def test_the_interval_over_identities_holds():
     """Twenty identities, drawn again: the interval contains the rate of very many in about nine of ten cases; an interval over pairs would not."""
@@ -338,6 +362,37 @@ def test_too_few_images_are_not_called_no_gain():
         for of in level["differences"]:
             of["low"], of["high"] = of["low"] - 0.1, of["high"] + 0.1
     assert diagnose_features(metrics, end(3.5)).headline.name == "too_noisy_to_say"
+
+
+def test_the_interval_of_few_labels_is_over_their_draws_too():
+    """The mean of other three draws of the labels is inside it; Wilson's interval over the images alone is much too narrow."""
+    random = np.random.default_rng(0)
+    labels = random.integers(0, 4, 6_000)
+    features = random.normal(size=(4, 10))[labels] + 1.5 * random.normal(size=(6_000, 10))
+    known, unknown, truth = features[:2_000], features[2_000:], labels[2_000:]
+    arms = {"encoder": (known, unknown)}
+    few = []
+    for start in range(10):  # other hashes, so other draws of the labels
+        hashes = [f"{start} {at}" for at in range(2_000)]
+        level = judge_probes(arms, hashes, labels[:2_000], truth, 2_000)["levels"][0]
+        assert level["labels"] == 20 and level["draws"] == 3
+        (arm,) = (of for of in level["arms"] if of["way"] == "probe")
+        few.append((arm["accuracy"], arm["low"], arm["high"]))
+    mean, low, high = np.array(few).T
+    expected = mean.mean()  # of 30 draws
+    by_images = 1.96 * np.sqrt(expected * (1 - expected) / len(truth))
+    assert mean.std(ddof=1) > by_images / 1.96  # the draws matter more than the images
+    assert ((low <= expected) & (expected <= high)).sum() >= 9
+    assert (abs(mean - expected) <= by_images).sum() <= 7
+    # One level by hand: Student's t with 2 degrees of freedom, if the images had no part.
+    draws = [_probe_by_hand(known, labels[:2_000], unknown, truth, [f"0 {at}" for at in range(2_000)], draw) for draw in range(3)]  # fmt: skip
+    assert np.mean(draws) == pytest.approx(few[0][0])
+    assert (few[0][2] - few[0][1]) / 2 > 1.96 * np.std(draws, ddof=1) / np.sqrt(3)
+
+
+def _probe_by_hand(known, labels, unknown, truth, hashes, draw):
+    probe, chosen = Probe(known), choose_labelled(hashes, labels, 0.01, draw)
+    return (probe.predict(probe.scale(known)[chosen], labels[chosen], probe.scale(unknown)) == truth).mean()
 
 
 def test_differences_are_paired():

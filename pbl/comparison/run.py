@@ -40,6 +40,7 @@ from pbl.statistics import (
     probability_of_best,
     seeds_to_separate,
     summarise_seeds,
+    t_interval,
 )
 
 ALPHA = 0.05
@@ -410,7 +411,10 @@ def _compare_models(groups: dict[str, list[Entry]], pretrained: dict[str, bool],
     columns = ["first", "second", "difference", "low", "high", "only_first", "only_second", "p", "p_holm", "verdict"]
     models = [entry for group in groups.values() for entry in group]
     if len(models) > MOST_MODELS:
-        models = [max(group, key=lambda entry: entry.best or 0) for group in groups.values()]
+        # What is not known is never the best, also if the sign is reversed so that all known values are below 0.
+        models = [
+            max(group, key=lambda entry: -np.inf if entry.best is None else entry.best) for group in groups.values()
+        ]
     if len(models) < 2:
         return pd.DataFrame(columns=columns)
     models.sort(key=lambda entry: -entry.values.mean())
@@ -423,7 +427,10 @@ def _compare_models(groups: dict[str, list[Entry]], pretrained: dict[str, bool],
         is_shown = a == np.array([first_of[kind] for kind in kinds.tolist()])[a]
     values, images = np.stack([entry.values for entry in models]), _count_independent(models[0])
     are_counted = models[0].measure == "accuracy"
-    found = (_pair_right_and_wrong if are_counted else _pair_values)(values, a, b, is_shown, images)
+    if are_counted:
+        found = _pair_right_and_wrong(values, a, b, is_shown, images)
+    else:
+        found = _pair_values(values, a, b, images, np.array([entry.own_error for entry in models]))
     found["p_holm"] = adjust_holm(found["p"].to_numpy())
     names = [f"{entry.label} ({entry.run.name})" for entry in models]
     found.insert(0, "first", [names[at] for at in a])
@@ -461,13 +468,18 @@ def _pair_right_and_wrong(
     )
 
 
-def _pair_values(values: np.ndarray, a: np.ndarray, b: np.ndarray, is_shown: np.ndarray, images: int) -> pd.DataFrame:
-    """The paired t test of values of the same images; for an area's shares it is DeLong's test."""
+def _pair_values(values: np.ndarray, a: np.ndarray, b: np.ndarray, images: int, own_errors: np.ndarray) -> pd.DataFrame:
+    """The paired t test of values of the same images; for an area's shares it is DeLong's test.
+
+    The own errors of the models, `float [models]`, come from what each drew for itself, such as generated images. No image that both
+    share shows them, so they are added: without them two equally good generators were called different in more than half of all cases.
+    """
     from scipy.stats import t
 
     n = values.shape[1]
     difference = values[a] - values[b]
-    mean, error = difference.mean(axis=1), difference.std(axis=1, ddof=1) / np.sqrt(n)
+    mean = difference.mean(axis=1)
+    error = np.sqrt(difference.var(axis=1, ddof=1) / n + own_errors[a] ** 2 + own_errors[b] ** 2)
     is_known = error > 1e-9
     reach = np.where(is_known, t.ppf(0.975, n - 1) * error, FEW_IMAGES / images)
     p = np.where(is_known, 2 * t.sf(abs(mean) / np.where(is_known, error, 1), n - 1), 1.0)
@@ -484,7 +496,9 @@ def _tabulate(
     for kind in (False, True):
         labels = [label for label in groups if pretrained[label] == kind]
         if len(labels) > 1:
-            is_share = find_scale(groups[labels[0]][0].measure) == 100
+            # With the reversed sign of a measure of which less is better, a share is not inside 0 to 1.
+            first = groups[labels[0]][0]
+            is_share = find_scale(first.measure) == 100 and not first.is_less_better
             found = probability_of_best([values[label] for label in labels], is_share=is_share)
             best |= dict(zip(labels, found, strict=True))
     # With fewer seeds nothing is said about architectures.
@@ -493,8 +507,6 @@ def _tabulate(
     for label, group in groups.items():
         table = pd.DataFrame([entry.row for entry in group])
         low, high = _find_interval(group, values[label])
-        if group[0].is_less_better:
-            low, high = -high, -low
         row = {
             "architecture": label,
             "pretrained": pretrained[label],
@@ -524,16 +536,18 @@ def _tabulate(
 
 
 def _find_interval(group: list[Entry], values: np.ndarray) -> tuple[float, float]:
-    """The interval of an architecture's measure, over its seeds and the images."""
+    """The interval of an architecture's measure, with the measure's own sign, over its seeds and the images."""
+    values = -values if group[0].is_less_better else values
+    is_share = find_scale(group[0].measure) == 100
     if group[0].folds is not None:
-        return cross_validated_interval(values, group[0].folds)
+        return cross_validated_interval(values, group[0].folds, is_share=is_share)
     if group[0].measure == "accuracy" or (len(group) > 1 and values.var(axis=1).max() > 0):
-        return crossed_mean_interval(summarise_seeds(values), is_share=find_scale(group[0].measure) == 100)
+        return crossed_mean_interval(summarise_seeds(values), is_share=is_share)
     # The intervals of its evaluation: with one seed they are over the images alone, and perfect values have no known variance.
     told = [(entry.row["low"], entry.row["high"]) for entry in group if entry.row["low"] is not None]
-    if group[0].is_less_better:  # with the sign of `values`
-        told = [(-high, -low) for low, high in told]
-    return (min(low for low, _ in told), max(high for _, high in told)) if told else (0.0, 1.0)
+    if told:
+        return min(low for low, _ in told), max(high for _, high in told)
+    return (0.0, 1.0) if is_share else t_interval(values.mean(axis=0))
 
 
 def find_tie_groups(labels: list[str], pairs: pd.DataFrame) -> dict[str, str]:

@@ -172,6 +172,8 @@ def list_blocks(comparison: Comparison, language: str | None = None) -> Iterator
     yield "heading", say("This trained model compared with that one", language)
     if len(comparison.models):
         told = "Over the images only: it shows which of two files to hand in, not which architecture is better. Paired 95% intervals and t tests of the contribution of each image (for an area DeLong's), p by Holm over all pairs of these models, shown or not."
+        if measure == "kid":
+            told = "Over the real images and the generated ones: it shows which of two files to hand in, not which architecture is better. 95% intervals and t tests of the contribution of each real image, paired, with the standard error of each model's generated images added, p by Holm over all pairs of these models, shown or not."
         if is_accuracy:
             told = "Over the images only: it shows which of two files to hand in, not which architecture is better. Paired bootstrap intervals (95%; Newcombe's if fewer than {n} images distinguish two models), exact McNemar tests, p by Holm over all pairs of these models, shown or not."
         yield "text", say(told, language, n=FEWEST_DISCORDANT)

@@ -13,10 +13,10 @@ import numpy as np
 
 from pbl.statistics import (
     crossed_interval,
+    crossed_mean_interval,
     mcnemar_test,
     paired_interval,
     summarise_seeds,
-    wilson_interval,
 )
 
 SHARES = (0.01, 0.05, 0.1, 1.0)  # shares of the training labels
@@ -146,7 +146,8 @@ def judge_probes(
 
     Returns:
         `levels`: for each number of labels, the accuracy of each arm with its 95% interval, and the differences of the encoder's probe from
-        the controls, on the same images. And `by_level`: `float32 [m, levels]`, how often the encoder's probe was right on each image.
+        the controls, on the same images. With several draws of the labels both intervals are over draws and images
+        (`crossed_mean_interval`): other labels would have been as likely. With one draw they are over the images (Wilson's). And `by_level`: `float32 [m, levels]`, how often the encoder's probe was right on each image.
     """
     probes = {name: Probe(train) for name, (train, _) in arms.items()}
     scaled = {name: tuple(probes[name].scale(part) for part in arms[name]) for name in arms}
@@ -167,7 +168,7 @@ def judge_probes(
         stacked = {key: np.stack(values) for key, values in right.items()}
         level: dict[str, Any] = {"labels": len(labels[chosen]), "share": float(share), "draws": draws, "arms": []}
         for (name, way), values in stacked.items():
-            low, high = wilson_interval(round(values.mean() * len(truth)), len(truth))
+            low, high = crossed_mean_interval(summarise_seeds(values))
             level["arms"].append({"name": name, "way": way, "accuracy": float(values.mean()), "low": low, "high": high})
         level["differences"] = [
             {"name": name, "way": way, **compare_arms(stacked["encoder", "probe"], stacked[name, way])}
@@ -218,14 +219,19 @@ def make_pairs(features: np.ndarray, labels: np.ndarray) -> Pairs:
     """Makes all pairs of some images from features `float [n, ...]` and labels `int [n]`."""
     rows = scale_rows(features)
     at = np.triu_indices(len(rows), 1)
-    cosine = (rows @ rows.T)[at]
+    # Multiplied in double precision: otherwise rounding, which depends on the place of the rows, would order pairs that are equally alike.
+    wide = rows.astype(np.float64)
+    cosine = (wide @ wide.T)[at].astype(np.float32)
     order = np.argsort(-cosine, kind="stable")
     one, other = labels[at[0]][order], labels[at[1]][order]
     return Pairs(cosine[order], one == other, one, other)
 
 
 def _accept(pairs: Pairs, weights: np.ndarray | None = None) -> tuple[np.ndarray, np.ndarray]:
-    """Shares of different pairs and of same pairs that are accepted down to each cosine, `float [pairs]` each.
+    """Shares of different pairs and of same pairs that are accepted: first of none, then down to each distinct cosine.
+
+    Pairs of one cosine are accepted together, since no threshold lies between them: the order in which they stand is that of the images.
+    `_find_ends` tells where each cosine ends. Two arrays, `float [1 + cosines]`.
 
     Args:
         pairs: The pairs.
@@ -235,23 +241,30 @@ def _accept(pairs: Pairs, weights: np.ndarray | None = None) -> tuple[np.ndarray
         of = np.ones(len(pairs.same))
     else:  # for a pair of two classes both must be drawn; for a class that is drawn twice each pair counts twice
         of = np.where(pairs.same, weights[pairs.one], weights[pairs.one] * weights[pairs.other])
-    same = np.cumsum(of * pairs.same)
-    different = np.cumsum(of * ~pairs.same)
+    ends = _find_ends(pairs)
+    same = np.append(0.0, np.cumsum(of * pairs.same)[ends])
+    different = np.append(0.0, np.cumsum(of * ~pairs.same)[ends])
     return different / max(different[-1], 1e-12), same / max(same[-1], 1e-12)
+
+
+def _find_ends(pairs: Pairs) -> np.ndarray:
+    """The place of the last pair of each distinct cosine, `int [cosines]`."""
+    return np.flatnonzero(np.append(pairs.cosine[1:] != pairs.cosine[:-1], True))
 
 
 def _read_rates(false: np.ndarray, true: np.ndarray) -> dict[str, float]:
     """The rates that are reported: the equal error rate, and the true acceptance at each rate of false acceptance."""
     at = int(np.argmax(false >= 1 - true))  # from here on more different pairs are accepted than same pairs refused
     before = max(at - 1, 0)
-    equal = float((max(false[at], 1 - true[at]) + min(false[at], 1 - true[at])) / 2)
-    equal = min(equal, float((false[before] + 1 - true[before]) / 2))
-    rates = {"eer": equal}
+    # Where the two rates cross on the straight line between both: many pairs may have one cosine.
+    lacking, beyond = 1 - true[before] - false[before], false[at] - (1 - true[at])
+    way = lacking / max(lacking + beyond, 1e-12)
+    rates = {"eer": float(false[before] + way * (false[at] - false[before]))}
     for share in FALSE_ACCEPTANCE:
         allowed = (
             np.searchsorted(false, share + 1e-12, side="right") - 1
         )  # the last place where no more than this share is accepted
-        rates[name_rate(share)] = float(true[allowed]) if allowed >= 0 else 0.0
+        rates[name_rate(share)] = float(true[allowed])
     return rates
 
 
@@ -324,9 +337,11 @@ def judge_pairs(
     return result, np.array([of["eer"] for of in drawn_rates])
 
 
-def _find_threshold(pairs: Pairs, last: int) -> float:
-    """A cosine between the last accepted pair and the next one."""
-    last = min(max(last, 0), len(pairs.cosine) - 1)
+def _find_threshold(pairs: Pairs, accepted: int) -> float:
+    """A cosine between the last of so many accepted distinct cosines and the next one; above all of them if none is accepted."""
+    if accepted == 0:
+        return float(np.nextafter(pairs.cosine[0], np.float32(np.inf)))
+    last = int(_find_ends(pairs)[accepted - 1])
     after = pairs.cosine[min(last + 1, len(pairs.cosine) - 1)]
     return float((float(pairs.cosine[last]) + float(after)) / 2)
 

@@ -31,11 +31,14 @@ class Distance(NamedTuple):
         value: Times 1,000; about 0 for two sets from one distribution, and below 0 by chance.
         error: Its standard error, to the first order.
         by_real: `float [n]`: what each real image contributes; the mean is `value`.
+        generated_error: The part of `error` that comes from the draw of the generated images alone. Two generators share the real images,
+            but not this draw.
     """
 
     value: float
     error: float
     by_real: np.ndarray
+    generated_error: float
 
 
 def measure_kernel_distance(real: np.ndarray, generated: np.ndarray) -> Distance:
@@ -55,8 +58,9 @@ def measure_kernel_distance(real: np.ndarray, generated: np.ndarray) -> Distance
     of_x, of_y, between = _average_kernel(x, x), _average_kernel(y, y), _average_kernel(x, y)
     by_real = 1_000 * (of_x + of_y.mean() - 2 * between)
     by_generated = 2_000 * (of_y - _average_kernel(y, x))
-    error = np.sqrt(np.var(2_000 * (of_x - between)) / len(x) + np.var(by_generated) / len(y))
-    return Distance(float(by_real.mean()), float(error), by_real)
+    of_generated = np.var(by_generated) / len(y)
+    error = np.sqrt(np.var(2_000 * (of_x - between)) / len(x) + of_generated)
+    return Distance(float(by_real.mean()), float(error), by_real, float(np.sqrt(of_generated)))
 
 
 def _average_kernel(x: np.ndarray, y: np.ndarray) -> np.ndarray:
@@ -306,7 +310,7 @@ def measure_samples(samples: np.ndarray, reference: Reference, nearest_of: int =
         nearest_of: For how many samples the nearest training image is searched, which takes longest.
 
     Returns:
-        In `numbers`: `kid` (times 1,000) with its standard `error`; `precision`, `recall`; `classes`: shares of the judge's classes
+        In `numbers`: `kid` (times 1,000) with its standard `error`, and the part of it from the samples, `generated_error`; `precision`, `recall`; `classes`: shares of the judge's classes
         among samples and real images; `unsure`: the share of samples of which the judge is unsure; `variety`: the median distance of a
         sample to its nearest other one, divided by that of real images; `nearest`: the median distance to the training images, divided by that of
         real ones; `copies`: the share of samples that are nearer to a training image than real ones ever are; `shares` of the classes,
@@ -325,6 +329,7 @@ def measure_samples(samples: np.ndarray, reference: Reference, nearest_of: int =
         "samples": len(samples),
         "kid": distance.value,
         "error": distance.error,
+        "generated_error": distance.generated_error,
         "precision": precision,
         "recall": recall,
         "unsure": float((confidence < 0.5 + 0.5 / probabilities.shape[1]).mean()),

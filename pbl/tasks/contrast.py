@@ -133,6 +133,9 @@ def choose_paired(hashes: list[str], labels: np.ndarray) -> np.ndarray:
 def judge(model: keras.Model, data: Data, images: Images, question: Question) -> Judged:
     """Evaluates an encoder's features by probes, neighbours and pairs, compared with pixels and with the untrained encoder.
 
+    The interval of `few_labels` is over the draws of the labels and the images, those of `probe` and `nearest` are over the images, and those
+    of pairs over the classes.
+
     Args:
         model: The model.
         data: The data that the images belong to; probes learn from its training images.
