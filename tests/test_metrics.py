@@ -236,6 +236,23 @@ def test_calibration():
     assert apply_temperature(surer, 8) == pytest.approx(honest[:4000], abs=1e-4)
 
 
+@pytest.mark.parametrize("kind", [np.float32, np.float64])
+@pytest.mark.parametrize("wrong", [0, 1, 10, 40])
+def test_a_temperature_only_where_one_is_best(wrong, kind):
+    """Of 40 images that say .6, `wrong` are wrong. By hand: the loss is lowest where .6 becomes the share p that is right, so T is
+    ln(.6/.4) / ln(p / (1 - p)); that is 0 without a mistake, and below 0 if all are wrong: no temperature."""
+    labels = (np.arange(40) < wrong).astype(int)
+    probabilities = np.tile(np.array([0.6, 0.4], kind), (40, 1))
+    right = (40 - wrong) / 40
+    wanted = math.log(0.6 / 0.4) / math.log(right / (1 - right)) if wrong in (1, 10) else 1.0
+    found = fit_temperature(labels, probabilities)
+    assert found == pytest.approx(wanted, rel=1e-3) and (found == 1) == (wrong in (0, 40))
+    assert apply_temperature(probabilities, found)[0, 0] == pytest.approx(right if found != 1 else 0.6, abs=1e-3)
+    assert fit_temperature(labels, np.full((40, 2), 0.5, kind)) == 1  # each temperature is as good
+    saturated = one_hot(labels, 2, 1.0).astype(kind)
+    assert fit_temperature(labels, saturated) == 1
+
+
 @pytest.mark.parametrize("aim", ["f1", "youden", "recall>=0.9", "precision>=0.8", "cost=1:5", "cost=1:0"])
 def test_the_threshold_is_the_best_of_all(aim):
     random = np.random.default_rng(2)

@@ -104,7 +104,7 @@ CALIBRATION = (
     ("calibration.ece", "Expected calibration error (ECE; lower is better)"),
     ("calibration.ece_if_calibrated", "ECE that so few images show for a perfectly calibrated network"),
     ("calibration.ece_if_calibrated_high", "The same, highest in 95% of cases"),
-    ("calibration.temperature", "Temperature that calibrates the network"),
+    ("calibration.temperature", "Temperature that calibrates the network (1: none could be fitted)"),
     ("calibration.ece_after", "ECE with this temperature"),
     ("calibration.log_loss_after", "Log loss with this temperature, in nats"),
 )
