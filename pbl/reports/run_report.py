@@ -167,7 +167,8 @@ OTHER_CURVES = "Learning curves: what was logged after each epoch, on training a
 # By task, how the intervals of its metrics are computed.
 INTERVALS = {
     "classification": "The interval of the accuracy is Wilson's.",
-    "anomaly": "The intervals come from leaving out images, or groups, in turn (jackknife).",
+    "anomaly": "The interval of the area under the ROC curve is Newcombe's; with groups it comes from leaving these out in turn (jackknife). That of the average precision comes from leaving out images, or groups, in turn. Those of the anomalies above the threshold and of the false alarms are Wilson's.",
+    "contrast": "The intervals of a regression and of the nearest neighbour by the features are Wilson's, over the images; that with few labels is over the draws of the labels and the images together, crossed. Those of pairs come from samples of the classes, or identities, with replacement (bootstrap).",
     "segmentation": "The interval is Student's, over images, or over groups if there are any.",
     "detection": "The interval of mAP50 comes from leaving out images, or groups, in turn (jackknife), and from samples of them; the interval of the count is Wilson's.",
     "generation": "The interval is 1.96 standard errors each way.",
