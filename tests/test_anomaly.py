@@ -7,6 +7,7 @@ import numpy as np
 import pandas as pd
 import pytest
 from PIL import Image
+from scipy import stats
 from scipy.stats import beta, norm
 from sklearn.datasets import load_digits
 from sklearn.metrics import average_precision_score, roc_auc_score
@@ -25,6 +26,7 @@ from pbl.evaluation.anomalies import (
     measure_areas,
     score_errors,
 )
+from pbl.reports.run_report import INTERVALS
 from pbl.statistics import newcombe_auc_interval
 from pbl.tasks import find_task
 
@@ -600,3 +602,32 @@ def test_anomalies_among_the_training_images_are_named(planted):
         assert len(wrong & set(metrics["contamination"]["names"][:10])) >= 7
         share = len(wrong) / len(data.images("train").labels)
         assert metrics["contamination"]["low"] <= share <= metrics["contamination"]["high"]
+
+
+def test_the_report_names_the_method_of_each_interval():
+    """Newcombe's for an AUROC without groups; with groups, and for average precision, the jackknife: by hand, on the logit scale."""
+    random = np.random.default_rng(5)
+    is_anomaly, scores = np.arange(40) % 2 == 1, random.normal(size=40) + np.arange(40) % 2
+    groups = [f"g{at // 4}" for at in range(40)]
+
+    def leave_out(score, of):
+        parts = np.unique(of)
+        logit = np.array(
+            [
+                np.log((1600 * v + 0.5) / (1600 - 1600 * v + 0.5))
+                for v in [score(is_anomaly, scores), *(score(is_anomaly[of != g], scores[of != g]) for g in parts)]
+            ]
+        )
+        g, without = len(parts), logit[1:]
+        centre = g * logit[0] - (g - 1) * without.mean()
+        reach = stats.t.ppf(0.975, g - 1) * np.sqrt((g - 1) / g * ((without - without.mean()) ** 2).sum())
+        return (1601 / (1 + np.exp(-np.array([centre - reach, centre + reach]))) - 0.5) / 1600
+
+    alone, grouped = (measure_areas(is_anomaly, [scores], of) for of in (None, groups))
+    assert alone.interval(0)[1:] == pytest.approx(newcombe_auc_interval(roc_auc_score(is_anomaly, scores), 20, 20))
+    assert grouped.interval(0)[1:] == pytest.approx(leave_out(roc_auc_score, np.array(groups)))
+    assert alone.interval(0, 1)[1:] == pytest.approx(leave_out(average_precision_score, np.arange(40)))
+    told = INTERVALS["anomaly"].split(". ")
+    assert "ROC curve is Newcombe's; with groups" in told[0] and "(jackknife)" in told[0]
+    assert "average precision comes from leaving out" in told[1] and "Wilson's" in told[2] and len(told) == 3
+    assert set(INTERVALS) == {"classification", "anomaly", "contrast", "segmentation", "detection", "generation"}

@@ -10,6 +10,7 @@ from keras import ops
 from scipy import stats
 
 import pbl
+from pbl.diagnosis.detection import _find_baseline as find_baseline
 from pbl.errors import InputError
 from pbl.evaluation.detection import (
     average_over_classes,
@@ -19,6 +20,7 @@ from pbl.evaluation.detection import (
     count_shown,
     find_interval,
     judge_boxes,
+    judge_matches,
     judge_threshold,
     make_baselines,
     match,
@@ -153,6 +155,22 @@ def test_the_interval_is_that_of_images_left_out_and_drawn_anew():
     assert find_interval(matches, ["one"] * n) is None
     of_groups = np.array([measure(np.flatnonzero(np.array(groups) != word)) for word in sorted(set(groups))])
     assert np.diff(split_map(matches, groups)) == pytest.approx(-(len(of_groups) - 1) * np.diff(of_groups))
+
+
+@pytest.mark.parametrize("is_right", [True, False])
+def test_equal_images_have_no_interval(is_right):
+    """All boxes found in each of five images, or none in any: without any one of them mAP50 is the same."""
+    truth = np.tile(np.array([[[4, 4, 12, 12, 0]]], np.float32), (5, 1, 1))
+    found = np.concatenate(
+        [truth + (0 if is_right else np.array([40, 40, 40, 40, 0])), np.full((5, 1, 1), 0.9)], axis=-1
+    )
+    matches = match(truth, found.astype(np.float32), 1)
+    judged, values = judge_matches(matches, ["one"], None)
+    assert judged["map50"] == pytest.approx(float(is_right)) and np.ptp(values) < 1e-9
+    assert find_interval(matches) is None is judged["map50_interval"]
+    found[0, 0, :4] += 20 if is_right else -40  # one image differs: the interval is not empty
+    low, high = find_interval(match(truth, found.astype(np.float32), 1))
+    assert 0 <= low < high <= 1
 
 
 def count_by_loops(truth: np.ndarray, found: np.ndarray, classes: int, threshold: float) -> dict:
@@ -472,3 +490,11 @@ def test_wrong_options_are_told_in_one_line(options, said):
     with pytest.raises(InputError) as error:
         pbl.models.build("center_net", (32, 32, 3), 2, **options)
     assert said in str(error.value) and "\n" not in str(error.value)
+
+
+@pytest.mark.parametrize(("value", "is_told"), [(-0.1, True), (0.0, True), (0.1, False)])
+def test_a_network_like_its_baseline_on_every_image_is_told_without_an_interval(value, is_told):
+    """The same difference on all images has no interval, but a network that is never better is not called healthy for that."""
+    difference = {"baseline": "mean_box", "value": value, "low": None, "high": None}
+    finding = find_baseline({"boxes": {"map50": 0.3}, "difference": difference})
+    assert (finding is not None and "no interval" in finding.message) == is_told

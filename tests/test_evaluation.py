@@ -250,3 +250,10 @@ def test_a_temperature_at_the_end_of_its_range_is_said(temperature, is_end, caps
     calibration = {"ece": 0.1, "ece_if_calibrated_high": 0.2, "temperature": temperature, "ece_after": 0.1, "log_loss_after": 1.0}  # fmt: skip
     _show_what_validation_chose({"calibration": calibration, "split": "val"})
     assert ("the end of the searched range, 0.05 to 20" in capsys.readouterr().out) == is_end
+
+
+def test_that_no_temperature_was_fitted_is_said(capsys):
+    calibration = {"ece": 0.1, "ece_if_calibrated_high": 0.2, "temperature": 1.0, "ece_after": 0.1, "log_loss_after": 1.0}  # fmt: skip
+    _show_what_validation_chose({"calibration": calibration, "split": "test"})
+    said = " ".join(capsys.readouterr().out.split())
+    assert "No temperature was fitted" in said and "on validation" in said and "With the temperature" not in said

@@ -19,7 +19,7 @@ from pbl.evaluation.run import load_model, open_data
 from pbl.export import formats, readers
 from pbl.export import run as exporting
 from pbl.models.saving import save_model
-from pbl.reports.model_card import BOXES, FILLED, write_card
+from pbl.reports.model_card import BOXES, FILLED, _list_classes, write_card
 from pbl.reports.run_report import write_report
 from pbl.runs import Run, load_run, start_run
 from pbl.statistics import wilson_interval
@@ -344,3 +344,14 @@ def test_the_report_of_a_run_leads_to_the_card(run):
     after = write_report(run).file.read_text(encoding="utf-8")
     assert "export --format litert" in before.replace(f" {run.path}", "") and "model_card.md" not in before
     assert "<code>export/model_card.md</code>" in after and "<code>export/model.keras</code>" in after
+
+
+def test_the_lowest_f1_of_a_card_are_of_classes_that_have_one():
+    """60 classes, of which the first 20 have no images and no F1: of the other 40 all are told, the one with the lowest F1 first."""
+    n, rows = 60, np.diag([0] * 20 + [10 + at for at in range(40)])
+    rows[20, 59] = 30
+    by_class = {f"c{at}": {"f1": None if at < 20 else 0.4 if at == 20 else 0.9} for at in range(n)}
+    result = {"by_class": by_class, "confusion_matrix": rows.tolist(), "class_names": list(by_class)}
+    told = _list_classes(result, "en")
+    assert told[0] == "The 40 of 60 classes with the lowest F1" and told[1] == "" and len(told) == 4 + 40
+    assert told[4].startswith("| c20 |") and not any("undefined" in line for line in told)

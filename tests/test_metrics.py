@@ -1,4 +1,5 @@
 import json
+import math
 from collections import Counter
 from types import SimpleNamespace
 
@@ -29,6 +30,7 @@ from pbl.evaluation.thresholds import (
     tabulate_thresholds,
     write_threshold,
 )
+from pbl.grading.judge import score
 from pbl.reports.run_report import MOST_BYTES
 from pbl.statistics import wilson_interval
 
@@ -118,6 +120,36 @@ def test_a_bootstrap_sample_of_each_image_once_gives_the_metrics_themselves():
     assert average == pytest.approx([sk.average_precision_score(is_positive[twice], scores[twice])])
 
 
+@pytest.mark.parametrize("kind", [np.float16, np.float32, np.float64])
+def test_every_log_loss_has_one_floor(kind):
+    """By hand: 992 images cost ln(8/7) each, and 8 that are surely wrong 23 ln 2, since float32's smallest step is 2^-23. The grading and the
+    jackknife compute from the same costs."""
+    labels, probabilities = np.arange(1000) % 2, np.full((1000, 2), 0.125, kind)
+    probabilities[np.arange(1000), labels] = 0.875
+    probabilities[:8] = one_hot(1 - labels[:8], 2, 1.0)
+    cost = np.where(np.arange(1000) < 8, 23 * math.log(2), math.log(8 / 7))
+    own = compute_metrics(labels, probabilities, ["a", "b"])
+    assert own["log_loss"] == pytest.approx((992 * math.log(8 / 7) + 8 * 23 * math.log(2)) / 1000, rel=1e-12)
+    add_what_validation_chose(own, labels, probabilities, 1.0)
+    assert own["calibration"]["log_loss_after"] == own["log_loss"]
+    assert own["calibration"]["ece_after"] == own["calibration"]["ece"]
+    graded = score(probabilities.astype(np.float32), labels, ["a", "b"], has_probabilities=True)
+    assert graded.metrics["log_loss"] == own["log_loss"]
+    groups = [math.log(cost[np.random.default_rng(0).permutation(1000) % 100 != g].mean()) for g in range(100)]
+    centre, reach = 100 * math.log(cost.mean()) - 99 * np.mean(groups), 1.96 * np.sqrt(99 * np.var(groups))
+    assert own["intervals"]["log_loss"] == pytest.approx(np.exp([centre - reach, centre + reach]))
+
+
+def test_the_grader_gives_the_students_own_log_loss():
+    """Also where rows do not sum to exactly 1, as those of a network in a short type, and some probabilities are 0 or below the floor."""
+    random = np.random.default_rng(3)
+    labels, probabilities = random.integers(0, 5, 400), random.dirichlet(np.full(5, 0.02), 400).astype(np.float16)
+    given = probabilities.astype(np.float32)
+    own = compute_metrics(labels, given, list("abcde"))
+    assert own["log_loss"] > 8 and abs(given.sum(axis=1) - 1).max() > 1e-4
+    assert score(given, labels, list("abcde"), True).metrics["log_loss"] == pytest.approx(own["log_loss"], rel=1e-12)
+
+
 def test_intervals_are_the_jackknifes():
     """By hand, image by image, with scikit-learn's metrics (Efron and Tibshirani 1993, equations 11.5 and 11.8)."""
     random = np.random.default_rng(0)
@@ -202,6 +234,23 @@ def test_calibration():
     assert (surer < np.finfo(np.float32).eps).mean() > 0.3
     assert fit_temperature(labels[:4000], surer) == pytest.approx(8, rel=0.1)
     assert apply_temperature(surer, 8) == pytest.approx(honest[:4000], abs=1e-4)
+
+
+@pytest.mark.parametrize("kind", [np.float32, np.float64])
+@pytest.mark.parametrize("wrong", [0, 1, 10, 40])
+def test_a_temperature_only_where_one_is_best(wrong, kind):
+    """Of 40 images that say .6, `wrong` are wrong. By hand: the loss is lowest where .6 becomes the share p that is right, so T is
+    ln(.6/.4) / ln(p / (1 - p)); that is 0 without a mistake, and below 0 if all are wrong: no temperature."""
+    labels = (np.arange(40) < wrong).astype(int)
+    probabilities = np.tile(np.array([0.6, 0.4], kind), (40, 1))
+    right = (40 - wrong) / 40
+    wanted = math.log(0.6 / 0.4) / math.log(right / (1 - right)) if wrong in (1, 10) else 1.0
+    found = fit_temperature(labels, probabilities)
+    assert found == pytest.approx(wanted, rel=1e-3) and (found == 1) == (wrong in (0, 40))
+    assert apply_temperature(probabilities, found)[0, 0] == pytest.approx(right if found != 1 else 0.6, abs=1e-3)
+    assert fit_temperature(labels, np.full((40, 2), 0.5, kind)) == 1  # each temperature is as good
+    saturated = one_hot(labels, 2, 1.0).astype(kind)
+    assert fit_temperature(labels, saturated) == 1
 
 
 @pytest.mark.parametrize("aim", ["f1", "youden", "recall>=0.9", "precision>=0.8", "cost=1:5", "cost=1:0"])

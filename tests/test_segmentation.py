@@ -18,7 +18,7 @@ from pbl.data.images import unfit_mask
 from pbl.data.pipeline import order_of_epoch
 from pbl.diagnosis.segmentation import diagnose_masks
 from pbl.errors import InputError
-from pbl.evaluation.mask_evidence import make_units, measure_masks
+from pbl.evaluation.mask_evidence import compare_means, compare_pairs, make_units, measure_masks
 from pbl.evaluation.mask_figures import draw_classes
 from pbl.evaluation.segmentation import (
     average,
@@ -144,6 +144,24 @@ def test_patients_are_counted_once_each():
     assert found.value == pytest.approx(0.5) and found.count == 2
     assert average(values).value == pytest.approx(0.74) and average(values).count == 5
     assert average(np.array([np.nan])).value is None and average(np.array([0.3])).low is None
+
+
+@pytest.mark.parametrize("value", [1.0, 0.0, 0.7])
+@pytest.mark.parametrize("n", [5, 10])
+def test_equal_values_say_nothing_about_other_images(value, n):
+    """If each image is perfect with a probability of p, ten perfect ones have p^10, which is above 5% down to p = .74: no interval of no width."""
+    same = np.full(n, value)
+    assert average(same) == (pytest.approx(value), None, None, n)
+    assert average_classes(same[:, None]) == (pytest.approx(value), -1, 1)
+    assert compare_pairs(same, same - 0.25) == (pytest.approx(0.25), None, None)
+    assert compare_means(same, np.full(3, 0.2)) == (pytest.approx(value - 0.2), None, None)
+    masks = np.zeros((n, 8, 8), int)
+    masks[:, 2:5, 2:5] = 1
+    (judged,) = judge_masks(masks, masks, ["background", "object"])["classes"]
+    assert judged["dice"]["value"] == 1 and judged["dice"]["low"] is None and judged["iou"]["high"] is None
+    low, high = average(np.append(same, 0.5))[1:3]  # one image differs: Student's interval, by SciPy
+    expected = stats.t.interval(0.95, n, np.append(same, 0.5).mean(), stats.sem(np.append(same, 0.5)))
+    assert (low, high) == pytest.approx(np.clip(expected, 0, 1))
 
 
 def test_the_interval_of_several_classes_holds_their_mean():

@@ -475,8 +475,12 @@ def _show_what_validation_chose(result: dict[str, Any]) -> None:
             "ece": calibration["ece_after"],
             "loss": calibration["log_loss_after"],
         }
-        told = "Confidence: {verdict}. With the temperature {temperature:.2f}, fitted {itself}: ECE {ece:.4f}, log loss {loss:.4f}."
-        print(say(told, itself=itself, **fields))
+        if calibration["temperature"] == 1:
+            told = "Confidence: {verdict}. No temperature was fitted: no value between {lowest:g} and {highest:g} has the lowest log loss {itself}, for example without a mistake there."
+            print(say(told, itself=itself, verdict=fields["verdict"], lowest=TEMPERATURES[0], highest=TEMPERATURES[1]))
+        else:
+            told = "Confidence: {verdict}. With the temperature {temperature:.2f}, fitted {itself}: ECE {ece:.4f}, log loss {loss:.4f}."
+            print(say(told, itself=itself, **fields))
         lowest, highest = TEMPERATURES
         if not 1.01 * lowest < calibration["temperature"] < highest / 1.01:
             told = "This temperature is the end of the searched range, {lowest:g} to {highest:g}: no best temperature was found."

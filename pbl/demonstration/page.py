@@ -77,6 +77,8 @@ def make_panel(
     below: list[str] = []
     if run.temperature is not None and classes:
         told = "Bars: calibrated by the temperature {temperature:.2f}, which validation chose. Grey: the uncalibrated output of the network, as in the command predict."
+        if run.temperature == 1:
+            told = "Bars: the uncalibrated output of the network. Its validation images could not tell a temperature, for example since none was classified wrongly."
         below.append(Sentence(told, temperature=run.temperature))
     if len(classes) > MOST_CLASSES:
         below.append(Sentence("The {n} most likely of {all:,} classes.", n=MOST_CLASSES, all=len(classes)))

@@ -165,6 +165,14 @@ def _tell_baseline(metrics: Mapping[str, Any]) -> dict[str, Any]:
 
 def _find_baseline(metrics: Mapping[str, Any]) -> Finding | None:
     difference = metrics["difference"]
+    if difference is not None and difference["low"] is None and difference["value"] <= 0:
+        details = _tell_baseline(metrics)
+        return make_finding(
+            "no_better_than_baseline",
+            "The network is not better than {baseline}, which needs no network: its mAP50 is {found:.3f}, a difference of {value:+z.3f} on the same"
+            " images. There is no interval, since the difference is the same for all of them, or there is only one.",
+            **{name: details[name] for name in ("baseline", "found", "value")},
+        )
     if difference is None or difference["low"] is None or difference["low"] > 0 or difference["high"] < 0:
         return None
     return make_finding(

@@ -26,6 +26,7 @@ from pbl.diagnosis.live import LiveCurves, is_watched
 from pbl.diagnosis.rules import Diagnosis, diagnose
 from pbl.diagnosis.signals import Side, Signals, count_pairs
 from pbl.errors import InputError
+from pbl.evaluation.calibration import LEAST_PROBABILITY
 from pbl.models.calls import replaced_calls
 from pbl.models.cost import counted_outputs
 from pbl.models.keras_private import find_callbacks, find_logits, flatten_layers
@@ -45,7 +46,6 @@ HALF_A_BATCH = 32  # at most: a training may have fewer steps than its images fi
 FEW_EPOCHS = 5  # with fewer epochs nothing is traced
 EAGERLY = 2**21  # pixels in a batch that is not traced; at least one batch of BATCH
 REST = 40  # pause before the signals are written again, in times of how long writing took: the file holds all epochs
-TINY = 1e-7  # as in keras.config.epsilon(): the smallest probability in a loss
 
 
 class OverfittingMonitor(keras.callbacks.Callback):
@@ -571,11 +571,11 @@ class OverfittingMonitor(keras.callbacks.Callback):
             probabilities = (
                 ops.softmax(outputs)
                 if self._is_logits
-                else outputs / ops.maximum(ops.sum(outputs, axis=-1, keepdims=True), TINY)
+                else outputs / ops.maximum(ops.sum(outputs, axis=-1, keepdims=True), LEAST_PROBABILITY)
             )
         of_true = ops.take_along_axis(probabilities, labels[:, None], axis=-1)[:, 0]
         # Not clipped to 1, and NaN stays NaN.
-        loss = -ops.log(ops.where(of_true < TINY, TINY, of_true))
+        loss = -ops.log(ops.where(of_true < LEAST_PROBABILITY, LEAST_PROBABILITY, of_true))
         no_class = ops.cast(ops.shape(probabilities)[-1], "float32")  # if the probabilities are NaN
         predicted = ops.where(ops.isnan(of_true), no_class, ops.cast(ops.argmax(probabilities, axis=-1), "float32"))
         return ops.stack([loss, predicted, ops.max(probabilities, axis=-1)], axis=-1)

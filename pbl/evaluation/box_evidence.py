@@ -103,8 +103,9 @@ def _measure_training(model: keras.Model, data: Any, judged: Mapping[str, Any]) 
     train = data.sample("train", MOST_TRAINING)
     theirs, _ = judge_boxes(train.boxes, predict_outputs(model, train.pixels), data.class_names, None)
     gap = None
-    ends = theirs["map50_interval"], judged["map50_interval"]
-    if None not in ends:
+    if judged["map50_interval"] is not None and theirs["map50"] is not None:
+        # Training images that are all alike, mostly all right, have no interval; then the validation images' own is left.
+        ends = theirs["map50_interval"] or [theirs["map50"]] * 2, judged["map50_interval"]
         value = theirs["map50"] - judged["map50"]
         reach = float(np.hypot(*((high - low) / 2 for low, high in ends)))
         gap = {"value": value, "low": value - reach, "high": value + reach}

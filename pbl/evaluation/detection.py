@@ -203,7 +203,8 @@ def find_interval(
         values: What `split_map` returns for them, if it is known.
 
     Returns:
-        Low and high, each from 0 to 1; mAP50 itself is between them. None with fewer than two images or groups, or no true box.
+        Low and high, each from 0 to 1; mAP50 itself is between them. None with fewer than two images or groups, no true box,
+        or if all images or groups contribute the same: then nothing can be said about others.
     """
     n = len(matches.truth)
     _, of = np.unique(np.arange(n) if groups is None else np.asarray(groups), return_inverse=True)
@@ -211,6 +212,9 @@ def find_interval(
     if units < 2 or not matches.truth.any():
         return None
     values = split_map(matches, groups) if values is None else values
+    reach = find_reach(values)
+    if reach is None:
+        return None
     whole = float(values.mean())
     random, samples = np.random.default_rng(seed), []
     at_once = max(1, AT_ONCE // max(1, n, len(matches.image) // max(1, matches.truth.shape[1])))
@@ -218,7 +222,6 @@ def find_interval(
         drawn = random.multinomial(units, np.full(units, 1 / units), size=min(at_once, draws - start))
         samples.append(average_over_classes(_resample(matches, 0, drawn[:, of].astype(np.float64))))
     bias = float(np.nanmean(np.concatenate(samples))) - whole
-    reach = find_reach(values)
     low, high = min(whole - bias - reach, whole), max(whole - bias + reach, whole)
     return max(0.0, low), min(1.0, high)
 

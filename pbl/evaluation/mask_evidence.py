@@ -11,7 +11,15 @@ import numpy as np
 from scipy import stats
 
 from pbl.data.doctor.finding import find_leak, find_shift
-from pbl.evaluation.segmentation import count_overlap, find_reach, judge_masks, make_baselines, share_out, weigh_units
+from pbl.evaluation.segmentation import (
+    NO_SPREAD,
+    count_overlap,
+    find_reach,
+    judge_masks,
+    make_baselines,
+    share_out,
+    weigh_units,
+)
 from pbl.models.prediction import predict_outputs
 from pbl.statistics import wilson_interval
 
@@ -120,7 +128,7 @@ def measure_dice(truth: np.ndarray, predicted: np.ndarray, num_classes: int) -> 
 
 
 class Difference(NamedTuple):
-    """A difference of two mean Dice coefficients, first minus second, with its 95% interval; None with fewer than two values."""
+    """A difference of two mean Dice coefficients, first minus second, with its 95% interval; None with fewer than two values, or if all are equal."""
 
     value: float
     low: float | None
@@ -132,8 +140,8 @@ def compare_means(first: np.ndarray, second: np.ndarray) -> Difference:
     value = float(first.mean() - second.mean())
     if min(len(first), len(second)) < 2:
         return Difference(value, None, None)
-    if first.std() == 0 == second.std():
-        return Difference(value, value, value)
+    if max(np.ptp(first), np.ptp(second)) < NO_SPREAD:
+        return Difference(value, None, None)
     low, high = stats.ttest_ind(first, second, equal_var=False).confidence_interval(0.95)
     return Difference(value, float(low), float(high))
 
@@ -142,9 +150,9 @@ def compare_pairs(first: np.ndarray, second: np.ndarray) -> Difference:
     """Compares the means of the same images, with Student's interval of their differences."""
     difference = first - second
     value = float(difference.mean())
-    if len(difference) < 2:
-        return Difference(value, None, None)
     reach = find_reach(difference)
+    if reach is None:
+        return Difference(value, None, None)
     return Difference(value, value - reach, value + reach)
 
 

@@ -8,7 +8,12 @@ from scipy.sparse import csr_array
 from sklearn import metrics as sklearn_metrics
 
 from pbl.errors import InputError, name_nearest
-from pbl.evaluation.calibration import apply_temperature, compute_calibration_error, fit_temperature
+from pbl.evaluation.calibration import (
+    apply_temperature,
+    compute_calibration_error,
+    find_log_losses,
+    fit_temperature,
+)
 from pbl.evaluation.mistakes import count_confusions
 from pbl.evaluation.thresholds import F1, Aim, choose_threshold, describe_aim, judge_threshold, resample_threshold
 from pbl.statistics import wilson_interval
@@ -44,8 +49,7 @@ def compute_metrics(
         - `top_k_accuracy`: {"3": ..., "5": ...}, if there are more classes: the share of images whose class is among the
           k most probable. With equal probabilities the class that comes first counts as the more probable, here as in the
           accuracy: top 1 is the accuracy. (scikit-learn's `top_k_accuracy_score` takes the last, and can be below the accuracy.)
-        - `log_loss` in nats; probabilities below the smallest step of their type (1.2e-7 in float32) are replaced by it, as in
-          scikit-learn; `brier`: mean squared distance from the one-hot label, summed over classes, 0 to 2 (Brier 1950).
+        - `log_loss` in nats; see `pbl.evaluation.calibration.find_log_losses`: an image costs at most 15.9; `brier`: mean squared distance from the one-hot label, summed over classes, 0 to 2 (Brier 1950).
         - `roc_auc`, `average_precision`: means over the classes for which there are images of the class and of others.
         - `calibration`: `ece`, `ece_if_calibrated`, `ece_if_calibrated_high`: see `pbl.evaluation.calibration`.
         - `intervals`: 95% intervals over the images, by dotted name, such as "macro.f1"; see `compute_jackknife_intervals`.
@@ -96,7 +100,7 @@ def compute_metrics(
         result[average] = dict(zip(("precision", "recall", "f1"), map(float, means[:3]), strict=True))
     result["by_class"] = by_class
     result["top_k_accuracy"] = {str(k): float((rank < k).mean()) for k in TOP if k < len(classes)}
-    result["log_loss"] = float(sklearn_metrics.log_loss(labels, probabilities, labels=classes))
+    result["log_loss"] = float(find_log_losses(labels, probabilities).mean())
     result["brier"] = float(_squared_distances(labels, probabilities).mean())
     for name in ("roc_auc", "average_precision"):
         known = [area for row in rows if (area := row[name]) is not None]
@@ -192,7 +196,7 @@ def add_what_validation_chose(
     result["calibration"] |= {
         "temperature": temperature,
         "ece_after": compute_calibration_error(mended[np.arange(len(labels)), predicted], predicted == labels)[0],
-        "log_loss_after": float(-np.log(np.maximum(mended[np.arange(len(labels)), labels], 1e-300)).mean()),
+        "log_loss_after": float(find_log_losses(labels, mended).mean()),
     }
     if "positive" in result:
         positive = result["class_names"].index(result["positive"]["class"])
@@ -333,8 +337,7 @@ def _judge_samples(labels: np.ndarray, probabilities: np.ndarray, counts: np.nda
     """The metrics of `compute_jackknife_intervals` for samples in which image i occurs `counts[:, i]` times."""
     (n, classes), counts = probabilities.shape, counts.astype(np.float64)
     size, predicted = counts.sum(axis=1), probabilities.argmax(axis=1)
-    kept, loss = probabilities[np.arange(n), labels], _squared_distances(labels, probabilities)
-    by_image = np.stack([-np.log(np.maximum(kept.astype(np.float64), np.finfo(probabilities.dtype).eps)), loss], axis=1)
+    by_image = np.stack([find_log_losses(labels, probabilities), _squared_distances(labels, probabilities)], axis=1)
     by_label, by_prediction = (
         csr_array((np.ones(n), (np.arange(n), of)), shape=(n, classes)) for of in (labels, predicted)
     )

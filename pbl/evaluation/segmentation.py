@@ -16,6 +16,7 @@ FOUND = 0.1  # share of a region's pixels: with less, nobody would say that the 
 LEVELS = 200  # thresholds that are tried
 NEIGHBOURS = np.ones((3, 3), bool)  # pixels that touch at a corner are one region
 AT_ONCE = 2**24  # pixels that are counted together
+NO_SPREAD = 1e-9  # values nearer to each other are equal but for rounding
 
 
 class Overlap(NamedTuple):
@@ -69,7 +70,7 @@ class Average(NamedTuple):
 
     Attributes:
         value: The mean; None if there is nothing to average.
-        low, high: Ends of its 95% interval, within 0 and 1; None with fewer than two.
+        low, high: Ends of its 95% interval, within 0 and 1; None with fewer than two, or if all are equal.
         count: Number of images, or patients, in the mean.
     """
 
@@ -79,15 +80,21 @@ class Average(NamedTuple):
     count: int  # type: ignore[assignment]  # hides tuple.count, which nobody asks for here
 
 
-def find_reach(values: np.ndarray) -> float:
-    """Half of the width of Student's 95% interval of a mean; needs at least two values."""
+def find_reach(values: np.ndarray) -> float | None:
+    """Half of the width of Student's 95% interval of a mean; None with fewer than two values, or if all are equal.
+
+    Of equal values the width would be 0, as if other images could not differ: five perfect masks do not show that all are.
+    """
+    if len(values) < 2 or np.ptp(values) < NO_SPREAD:
+        return None
     return float(stats.t.ppf(0.975, len(values) - 1) * values.std(ddof=1) / np.sqrt(len(values)))
 
 
 def average(values: np.ndarray, groups: Sequence[str] | None = None) -> Average:
     """Averages over images; with groups over groups, where each group counts once, with the mean of its images.
 
-    The interval is Student's, over images or groups: these are drawn at random, not the pixels, which are alike within an image.
+    The interval is Student's, over images or groups: these are drawn at random, not the pixels, which are alike within an image. There is none
+    with fewer than two values, or if all are equal.
 
     Args:
         values: `float [n]`, from 0 to 1; NaN is left out.
@@ -103,9 +110,9 @@ def average(values: np.ndarray, groups: Sequence[str] | None = None) -> Average:
     if not len(values):
         return Average(None, None, None, 0)
     mean = float(values.mean())
-    if len(values) < 2:
-        return Average(mean, None, None, len(values))
     reach = find_reach(values)
+    if reach is None:
+        return Average(mean, None, None, len(values))
     return Average(mean, max(0.0, mean - reach), min(1.0, mean + reach), len(values))
 
 
@@ -158,16 +165,16 @@ class Mean(NamedTuple):
 def average_classes(table: np.ndarray) -> Mean:
     """Averages over the images that have a class, then over the classes; the interval is Student's, of `weigh_units`.
 
-    With fewer than two units it is the widest possible interval, since nothing is known.
+    With fewer than two units, or if all are equal, it is the widest possible interval, since nothing is known about others.
 
     Args:
         table: `float [images or groups, classes]`, from -1 to 1; NaN if it does not have the class. At least one image has one.
     """
     values = weigh_units(table[~np.isnan(table).all(axis=1)])
     value = float(values.mean())
-    if len(values) < 2:
-        return Mean(value, min(value, -1.0), max(value, 1.0))
     reach = find_reach(values)
+    if reach is None:
+        return Mean(value, min(value, -1.0), max(value, 1.0))
     return Mean(value, value - reach, value + reach)
 
 

@@ -31,7 +31,7 @@ def score_boxes(
         groups: A group name for each image, such as its patient, over which intervals are computed.
 
     Returns:
-        `metrics` has the keys `MEASURES`, as `pbl.evaluation.detection.judge_matches` returns them; with a single image or group the interval is from 0
+        `metrics` has the keys `MEASURES`, as `pbl.evaluation.detection.judge_matches` returns them; with a single image or group, or equal ones, the interval is from 0
         to 1. `predicted` is what `list_answers` returns. `scores` is what each image or group contributes to mAP50
         (`split_map`), `[n, 1]`.
     """

@@ -8,8 +8,9 @@ import pandas as pd
 import tensorflow as tf
 from keras import layers, ops
 
-from pbl.diagnosis.monitor import TINY, take_statistics
+from pbl.diagnosis.monitor import take_statistics
 from pbl.errors import InputError
+from pbl.evaluation.calibration import find_log_losses
 from pbl.models.calls import replaced_calls
 from pbl.models.keras_private import flatten_layers
 from pbl.models.prediction import predict_probabilities
@@ -84,7 +85,7 @@ def loss_line(
 
     Returns:
         One row for each position: `position`, `train_loss`, `train_accuracy`, `val_loss`, `val_accuracy`. Losses are in nats, at
-        most 16.1 for an image, without penalties.
+        most 15.9 for an image, without penalties.
 
     Raises:
         InputError: The weights are not the model's.
@@ -114,7 +115,7 @@ def loss_line(
 
 
 def measure_loss(model: keras.Model, pixels: np.ndarray, labels: np.ndarray) -> tuple[float, float]:
-    """Returns a classifier's mean loss in nats, computed as in `pbl.diagnosis.monitor`, and its accuracy.
+    """Returns a classifier's mean loss in nats (`pbl.evaluation.calibration.find_log_losses`), and its accuracy.
 
     Args:
         model: A model with one softmax output.
@@ -125,4 +126,4 @@ def measure_loss(model: keras.Model, pixels: np.ndarray, labels: np.ndarray) -> 
     of_true = probabilities[np.arange(len(labels)), labels]
     # A loss of NaN stays NaN, and such a prediction counts as wrong.
     is_right = (probabilities.argmax(axis=1) == labels) & np.isfinite(of_true)
-    return float(-np.log(np.maximum(of_true, TINY)).mean(dtype=np.float64)), float(is_right.mean())
+    return float(find_log_losses(labels, probabilities).mean()), float(is_right.mean())

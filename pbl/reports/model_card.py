@@ -288,7 +288,10 @@ def _list_of_classifier(result: Mapping[str, Any], language: str) -> list[str]:
 
 
 def _list_classes(result: Mapping[str, Any], language: str) -> list[str]:
-    """One row for each class, recall and precision with Wilson's intervals; with many classes those with the lowest F1."""
+    """One row for each class, recall and precision with Wilson's intervals; with many classes those with the lowest F1, and of how many they are.
+
+    A class without images, or without an F1, is not among the lowest: nothing is known about it.
+    """
     by_class, matrix = _dictionary(result.get("by_class")), result.get("confusion_matrix")
     names = result.get("class_names") or list(by_class)
     rows = []
@@ -304,11 +307,19 @@ def _list_classes(result: Mapping[str, Any], language: str) -> list[str]:
             for of in (true, found)
         ]
         f1 = of_class.get("f1")
-        rows.append((f1 if isinstance(f1, float) else -1.0, [name, *shares, "" if f1 is None else f"{f1:.4f}", true]))
+        rows.append(
+            (f1 if isinstance(f1, float) and true else None, [name, *shares, "" if f1 is None else f"{f1:.4f}", true])
+        )
+    told = []
     if len(rows) > MOST_CLASSES:
-        rows = sorted(rows, key=lambda row: row[0])[:MOST_CLASSES]
+        worst = sorted((row for row in rows if row[0] is not None), key=lambda row: row[0])[:MOST_CLASSES]
+        caption = say("The {n} of {all:,} classes with the lowest F1", language, n=len(worst), all=len(rows))
+        rows, told = worst, [caption, ""]
     head = ("Class", "Recall (95% interval)", "Precision (95% interval)", "F1", "Images")
-    return _table((say(title, language) if title != "F1" else title for title in head), [row for _, row in rows])
+    return [
+        *told,
+        *_table((say(title, language) if title != "F1" else title for title in head), [row for _, row in rows]),
+    ]
 
 
 def _list_weaknesses(run: Run, language: str) -> list[str]:

@@ -105,7 +105,7 @@ CALIBRATION = (
     ("calibration.ece", "Expected calibration error (ECE; lower is better)"),
     ("calibration.ece_if_calibrated", "ECE that so few images show for a perfectly calibrated network"),
     ("calibration.ece_if_calibrated_high", "The same, highest in 95% of cases"),
-    ("calibration.temperature", "Temperature that calibrates the network"),
+    ("calibration.temperature", "Temperature that calibrates the network (1: none could be fitted)"),
     ("calibration.ece_after", "ECE with this temperature"),
     ("calibration.log_loss_after", "Log loss with this temperature, in nats"),
 )
@@ -168,7 +168,8 @@ OTHER_CURVES = "Learning curves: what was logged after each epoch, on training a
 # By task, how the intervals of its metrics are computed.
 INTERVALS = {
     "classification": "The interval of the accuracy is Wilson's.",
-    "anomaly": "The intervals come from leaving out images, or groups, in turn (jackknife).",
+    "anomaly": "The interval of the area under the ROC curve is Newcombe's; with groups it comes from leaving these out in turn (jackknife). That of the average precision comes from leaving out images, or groups, in turn. Those of the anomalies above the threshold and of the false alarms are Wilson's.",
+    "contrast": "The intervals of a regression and of the nearest neighbour by the features are Wilson's, over the images; that with few labels is over the draws of the labels and the images together, crossed. Those of pairs come from samples of the classes, or identities, with replacement (bootstrap).",
     "segmentation": "The interval is Student's, over images, or over groups if there are any.",
     "detection": "The interval of mAP50 comes from leaving out images, or groups, in turn (jackknife), and from samples of them; the interval of the count is Wilson's.",
     "generation": "The interval is 1.96 standard errors each way.",
