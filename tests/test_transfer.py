@@ -90,6 +90,31 @@ def test_two_phases_in_one_run(tmp_path, capsys):
     assert moved == {"block2_conv"}
 
 
+@pytest.mark.parametrize(
+    ("names", "said"),
+    [
+        (("block1_conv", "last"), "last, the last layer with weights in the backbone of named, belongs to no stage"),
+        (("conv", "block1_norm"), "the backbone of named has 0 stages"),
+        (("block1_conv", "block2_norm"), None),
+    ],
+)
+def test_fine_tuning_that_would_train_the_wrong_layers_is_refused(names, said):
+    images = keras.Input((8, 8, 3))
+    backbone = keras.Sequential(
+        [layers.BatchNormalization(name=name) if "norm" in name else layers.Conv2D(4, 3, name=name) for name in names]
+    )
+    backbone.build((None, 8, 8, 3))
+    backbone.trainable = False
+    model = keras.Model(images, layers.Dense(2)(layers.GlobalAveragePooling2D()(backbone(images))), name="named")
+    if said is None:  # block1 is the last stage that can learn
+        transfer.check_fine_tuning(model, 1)
+    else:
+        with pytest.raises(InputError, match=said) as error:
+            transfer.check_fine_tuning(model, 1)
+        assert "\n" not in str(error.value)
+    assert not backbone.trainable_weights
+
+
 @pytest.mark.nightly
 def test_a_run_does_not_need_what_it_started_from(tmp_path):
     """It has its own weights: the run that it started from, or ImageNet's weights, may be missing."""

@@ -14,7 +14,7 @@ from pbl.evaluation.run import build_model
 from pbl.languages import say
 from pbl.models.calls import is_overridden
 from pbl.models.contrastive import assign_encoder, list_body_weights
-from pbl.models.efficientnet import find_backbone, split_backbone, unfreeze
+from pbl.models.efficientnet import find_backbone, list_learning_layers, split_backbone, unfreeze
 from pbl.models.pretrained import CaffePreprocessing
 from pbl.models.saving import read_seal
 from pbl.runs import load_run
@@ -116,15 +116,25 @@ def _take_encoder(model: keras.Model, config: Config, source: Path) -> Sentence:
 
 
 def check_fine_tuning(model: keras.Model, depth: int) -> None:
-    """Raises InputError unless a model has a frozen backbone of at least `depth` stages; see `unfreeze`."""
-    if find_backbone(model).trainable_weights:
+    """Raises InputError unless a model has a frozen backbone of at least `depth` stages, and its last ones can be trained; see `unfreeze`."""
+    backbone = find_backbone(model)
+    if backbone.trainable_weights:
         raise InputError(
             "fine_tune_epochs: the backbone of {name} is trained from the first epoch on, because it starts from random weights. Give "
             "model_options.weights, or set fine_tune_epochs=0.",
             name=model.name,
         )
     unfreeze(model, depth)
+    trained = {id(weight) for weight in backbone.trainable_weights}
     unfreeze(model, 0)
+    last = (list_learning_layers(backbone) or backbone.layers)[-1]
+    if not any(id(weight) in trained for weight in last.weights):  # it would train earlier layers, or none
+        raise InputError(
+            "fine_tune_epochs: {layer}, the last layer with weights in the backbone of {name}, belongs to no stage. Stages are told by the layers' "
+            "names, such as block1_conv and block2_conv: rename the layers, or set fine_tune_epochs=0.",
+            layer=last.name,
+            name=model.name,
+        )
 
 
 # Layers that may come before the features and always give the same output for an image.
