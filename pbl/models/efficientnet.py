@@ -255,6 +255,9 @@ def split_backbone(model: keras.Model) -> tuple[keras.Model, keras.Model]:
         The extractor, from images to features (`float32 [batch, features]` if pooling follows), and the head, from features
         to the output of the model.
 
+    Raises:
+        InputError: The model has no backbone, or its output depends on more than the features.
+
     Example:
         >>> from pbl import models
         >>> model = models.vgg16_transfer((32, 32, 3), 2, weights=None)
@@ -264,10 +267,17 @@ def split_backbone(model: keras.Model) -> tuple[keras.Model, keras.Model]:
     """
     names = [layer.name for layer in model.layers]
     last = names.index(find_backbone(model).name)
-    if isinstance(model.layers[last + 1], layers.GlobalAveragePooling2D):
+    if isinstance(model.layers[min(last + 1, len(names) - 1)], layers.GlobalAveragePooling2D):
         last += 1
     features = model.layers[last].output
-    return keras.Model(model.input, features), keras.Model(features, model.outputs[0], name="head")
+    try:
+        head = keras.Model(features, model.outputs[0], name="head")
+    except ValueError:  # Keras calls the output "not connected to inputs"
+        raise InputError(
+            "{name} cannot be split after its backbone: its output depends on more than the backbone's features.",
+            name=model.name,
+        ) from None
+    return keras.Model(model.input, features), head
 
 
 def _name_stage(layer: keras.Layer) -> str | None:

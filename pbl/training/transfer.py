@@ -15,6 +15,7 @@ from pbl.languages import say
 from pbl.models.calls import is_overridden
 from pbl.models.contrastive import assign_encoder, list_body_weights
 from pbl.models.efficientnet import find_backbone, list_learning_layers, split_backbone, unfreeze
+from pbl.models.keras_private import flatten_layers
 from pbl.models.pretrained import CaffePreprocessing
 from pbl.models.saving import read_seal
 from pbl.runs import load_run
@@ -150,9 +151,15 @@ _FIXED = (
 
 
 def has_fixed_features(model: keras.Model) -> bool:
-    """Returns whether a model is a frozen backbone, pooled, and a head, and the head alone can be trained: an image always has the same features."""
+    """Returns whether a model is a frozen backbone, pooled, and a head, and the head alone can be trained: an image always has the same features.
+
+    The backbone's own dropout does not count. In `fit` of the complete model Keras applies it, for a frozen inner model too; but the features
+    without it are those that predictions are made of, and dropout is there for weights that are trained. Augmentation counts wherever it stands.
+    """
     inner = [layer for layer in model.layers if isinstance(layer, keras.Model)]
-    if len(inner) != 1 or inner[0].trainable_weights or not getattr(model, "inputs", None):
+    if len(inner) != 1 or inner[0].trainable_weights or not getattr(model, "inputs", None) or len(model.outputs) > 1:
+        return False
+    if _is_random(inner[0]):
         return False
     if is_overridden(model, "train_step") or is_overridden(model, "compute_loss"):  # the head alone would lack them
         return False
@@ -163,7 +170,21 @@ def has_fixed_features(model: keras.Model) -> bool:
         return False
     end = model.layers.index(inner[0]) + 1
     before = [layer for layer in model.layers[: end + 1] if layer is not inner[0]]
-    return isinstance(before[-1], layers.GlobalAveragePooling2D) and all(isinstance(layer, _FIXED) for layer in before)
+    if not isinstance(before[-1], layers.GlobalAveragePooling2D) or not all(
+        isinstance(layer, _FIXED) for layer in before
+    ):
+        return False
+    try:
+        split_backbone(model)
+    except InputError:  # a second path leads around the backbone
+        return False
+    return True
+
+
+def _is_random(backbone: keras.Model) -> bool:
+    """Whether a layer in it other than dropout draws random numbers, as augmentation does: Keras's random layers hold a seed generator."""
+    drawing = (layer for layer in flatten_layers(backbone) if not isinstance(layer, layers.Dropout))
+    return any(isinstance(value, keras.random.SeedGenerator) for layer in drawing for value in vars(layer).values())
 
 
 def fit_head(
