@@ -391,6 +391,43 @@ def test_transfer_freezes_and_unfreezes(name):
         unfreeze(model, depth=9)
 
 
+def on_backbone(backbone: keras.Model) -> keras.Model:
+    """A user's own classifier on a network of `keras.applications`, frozen."""
+    images = keras.Input(backbone.input_shape[1:])
+    backbone.trainable = False
+    return keras.Model(images, keras.layers.Dense(2)(keras.layers.GlobalAveragePooling2D()(backbone(images))))
+
+
+@pytest.mark.parametrize(
+    ("name", "side", "stages"),
+    [
+        ("Xception", 71, [f"block{number}" for number in range(1, 15)]),
+        ("MobileNet", 32, [f"conv_{number}" for number in range(1, 14)]),
+        ("EfficientNetB0", 32, [f"block{number}" for number in range(1, 8)]),
+        ("EfficientNetV2B0", 32, [f"block{number}" for number in range(1, 7)]),
+        ("ResNet50", 32, [f"conv{number}_" for number in range(1, 6)]),
+        ("VGG16", 32, [f"block{number}" for number in range(1, 6)]),
+    ],
+)
+def test_stages_stand_by_their_place_in_the_network(name, side, stages):
+    """Two digits too: "block10" is not a part of "block1", and the last stage is the one next to the head."""
+    from pbl.models.efficientnet import _list_stages
+
+    backbone = getattr(keras.applications, name)(include_top=False, weights=None, input_shape=(side, side, 3))
+    assert _list_stages(backbone) == stages
+    model = on_backbone(backbone)
+    unfreeze(model, depth=1)
+    trained = {weight.path.split("/")[-2] for weight in backbone.trainable_weights}
+    expected = {
+        "Xception": {"block14_sepconv1", "block14_sepconv2"},
+        "MobileNet": {"conv_dw_13", "conv_pw_13"},
+        "VGG16": {"block5_conv1", "block5_conv2", "block5_conv3"},
+    }
+    assert trained == expected.get(name, trained)
+    assert all(layer.startswith((stages[-1], "top_conv", "conv_dw_13", "conv_pw_13")) for layer in trained)
+    assert len(trained) > 1
+
+
 @pytest.mark.slow
 def test_transfer_takes_a_backbone_from_keras_or_from_a_run(tmp_path):
     import pbl

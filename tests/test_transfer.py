@@ -69,6 +69,34 @@ def test_features_are_fixed_where_nothing_before_them_is_random_or_trained(optio
     assert not transfer.has_fixed_features(pbl.models.mlp((8, 8, 1), 10))
 
 
+def with_inner(*inner, around=False):
+    """A frozen inner model with other layers before its convolution, pooled; `around`: the images' own means go to the head too."""
+    backbone = keras.Sequential([keras.Input((8, 8, 1)), *inner, layers.Conv2D(4, 3, name="block1_conv")])
+    backbone.trainable = False
+    images = keras.Input((8, 8, 1))
+    x = layers.GlobalAveragePooling2D()(backbone(images))
+    x = layers.Concatenate()([x, layers.GlobalAveragePooling2D()(images)]) if around else x
+    return keras.Model(images, layers.Dense(10, activation="softmax")(x), name="with_inner")
+
+
+def test_augmentation_in_the_backbone_and_a_path_around_it_need_a_normal_fit(tmp_path, capsys):
+    """Keras augments in a frozen inner model too. Its dropout is left out on purpose, as in EfficientNet's backbone."""
+    assert transfer.has_fixed_features(with_inner())
+    assert transfer.has_fixed_features(with_inner(layers.Dropout(0.5), layers.SpatialDropout2D(0.5)))
+    for layer in (layers.RandomFlip(), layers.RandomTranslation(0.1, 0.1), layers.GaussianNoise(1.0)):
+        assert not transfer.has_fixed_features(with_inner(layer))
+        assert not transfer.has_fixed_features(with_inner(keras.Sequential([layer])))
+    model = with_inner(around=True)
+    assert not transfer.has_fixed_features(model)
+    with pytest.raises(InputError, match="with_inner cannot be split after its backbone"):
+        pbl.models.split_backbone(model)
+
+    pbl.models.MODELS["with_inner"] = lambda input_shape, num_classes, around=False: with_inner(around=around)
+    for around in (False, True):
+        pbl.train(two_phases(model="with_inner", model_options={"around": around}, epochs=1), folder=tmp_path)
+        assert ("computed once" in capsys.readouterr().out) == (not around)
+
+
 def test_two_phases_in_one_run(tmp_path, capsys):
     """The head first; then the last stage too, at its own rate, in one history; batch normalisation does not change."""
     run = pbl.train(two_phases(fine_tune_epochs=2, fine_tune_learning_rate=1e-4), folder=tmp_path)
@@ -88,6 +116,31 @@ def test_two_phases_in_one_run(tmp_path, capsys):
         if not np.array_equal(weight, value)
     }
     assert moved == {"block2_conv"}
+
+
+@pytest.mark.parametrize(
+    ("names", "said"),
+    [
+        (("block1_conv", "last"), "last, the last layer with weights in the backbone of named, belongs to no stage"),
+        (("conv", "block1_norm"), "the backbone of named has 0 stages"),
+        (("block1_conv", "block2_norm"), None),
+    ],
+)
+def test_fine_tuning_that_would_train_the_wrong_layers_is_refused(names, said):
+    images = keras.Input((8, 8, 3))
+    backbone = keras.Sequential(
+        [layers.BatchNormalization(name=name) if "norm" in name else layers.Conv2D(4, 3, name=name) for name in names]
+    )
+    backbone.build((None, 8, 8, 3))
+    backbone.trainable = False
+    model = keras.Model(images, layers.Dense(2)(layers.GlobalAveragePooling2D()(backbone(images))), name="named")
+    if said is None:  # block1 is the last stage that can learn
+        transfer.check_fine_tuning(model, 1)
+    else:
+        with pytest.raises(InputError, match=said) as error:
+            transfer.check_fine_tuning(model, 1)
+        assert "\n" not in str(error.value)
+    assert not backbone.trainable_weights
 
 
 @pytest.mark.nightly

@@ -255,6 +255,9 @@ def split_backbone(model: keras.Model) -> tuple[keras.Model, keras.Model]:
         The extractor, from images to features (`float32 [batch, features]` if pooling follows), and the head, from features
         to the output of the model.
 
+    Raises:
+        InputError: The model has no backbone, or its output depends on more than the features.
+
     Example:
         >>> from pbl import models
         >>> model = models.vgg16_transfer((32, 32, 3), 2, weights=None)
@@ -264,16 +267,33 @@ def split_backbone(model: keras.Model) -> tuple[keras.Model, keras.Model]:
     """
     names = [layer.name for layer in model.layers]
     last = names.index(find_backbone(model).name)
-    if isinstance(model.layers[last + 1], layers.GlobalAveragePooling2D):
+    if isinstance(model.layers[min(last + 1, len(names) - 1)], layers.GlobalAveragePooling2D):
         last += 1
     features = model.layers[last].output
-    return keras.Model(model.input, features), keras.Model(features, model.outputs[0], name="head")
+    try:
+        head = keras.Model(features, model.outputs[0], name="head")
+    except ValueError:  # Keras calls the output "not connected to inputs"
+        raise InputError(
+            "{name} cannot be split after its backbone: its output depends on more than the backbone's features.",
+            name=model.name,
+        ) from None
+    return keras.Model(model.input, features), head
+
+
+def _name_stage(layer: keras.Layer) -> str | None:
+    """The stage that a layer belongs to by its name: "block1", "block12"; ResNet: "conv2_"; MobileNet: "conv_3" for `conv_dw_3` and `conv_pw_3`."""
+    found = re.match(r"block\d+|conv\d+_|conv_[dp]w_\d+", layer.name)
+    return re.sub("[dp]w_", "", found.group()) if found else None
+
+
+def list_learning_layers(backbone: keras.Model) -> list[keras.Layer]:
+    """Returns the layers of a backbone that fine-tuning may train: those with weights, apart from batch normalisation."""
+    return [layer for layer in backbone.layers if layer.weights and not isinstance(layer, layers.BatchNormalization)]
 
 
 def _list_stages(backbone: keras.Model) -> list[str]:
-    """The beginnings of the layers' names, by stages: "block1", "block2", ...; for ResNet "conv2_", "conv3_", ..."""
-    found = (re.match(r"block\d|conv\d_", layer.name) for layer in backbone.layers)
-    return sorted({name.group() for name in found if name})
+    """The backbone's stages by their place in the network; their names sorted as text would put "block10" before "block9"."""
+    return [stage for stage in dict.fromkeys(map(_name_stage, list_learning_layers(backbone))) if stage]
 
 
 def unfreeze(model: keras.Model, depth: int) -> None:
@@ -282,7 +302,7 @@ def unfreeze(model: keras.Model, depth: int) -> None:
     Args:
         model: A model made by this file.
         depth: How many of the backbone's stages (`block7...`, `block6...`, ...) to train, from the last one on, with
-            the convolution at its top, if it has one; 0 freezes the backbone again.
+            the convolution at its top, if it has one; 0 freezes the backbone again. A layer whose name tells no stage stays frozen.
 
     Raises:
         InputError: The backbone has fewer stages.
@@ -298,22 +318,21 @@ def unfreeze(model: keras.Model, depth: int) -> None:
     """
     backbone = find_backbone(model)
     stages = _list_stages(backbone)
-    if not stages and backbone.name == "encoder":  # from `encoder_transfer`: the complete encoder is one stage
-        stages = [""]
-    if not 0 <= depth <= len(stages):
+    is_one_stage = not stages and backbone.name == "encoder"  # from `encoder_transfer`
+    count = 1 if is_one_stage else len(stages)
+    if not 0 <= depth <= count:
         raise InputError(
             "unfreeze={depth}: the backbone of {name} has {count} stages. Valid: 0 to {count}.",
             depth=depth,
             name=model.name,
-            count=len(stages),
+            count=count,
         )
-    chosen = tuple(stages[len(stages) - depth :]) + (("top",) if depth else ())
+    chosen = stages[len(stages) - depth :]
     backbone.trainable = True
     for layer in backbone.layers:
-        is_chosen = bool(chosen) and layer.name.startswith(chosen)
+        is_chosen = depth > 0 and (is_one_stage or _name_stage(layer) in chosen or layer.name.startswith("top"))
         layer.trainable = is_chosen and not isinstance(layer, layers.BatchNormalization)
-    for layer in (
-        flatten_layers(backbone) if stages == [""] else ()
-    ):  # for example inside the blocks of a subclassed encoder
+    # For example inside the blocks of a subclassed encoder.
+    for layer in flatten_layers(backbone) if is_one_stage else ():
         if isinstance(layer, layers.BatchNormalization):
             layer.trainable = False

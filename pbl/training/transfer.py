@@ -14,7 +14,8 @@ from pbl.evaluation.run import build_model
 from pbl.languages import say
 from pbl.models.calls import is_overridden
 from pbl.models.contrastive import assign_encoder, list_body_weights
-from pbl.models.efficientnet import find_backbone, split_backbone, unfreeze
+from pbl.models.efficientnet import find_backbone, list_learning_layers, split_backbone, unfreeze
+from pbl.models.keras_private import flatten_layers
 from pbl.models.pretrained import CaffePreprocessing
 from pbl.models.saving import read_seal
 from pbl.runs import load_run
@@ -116,15 +117,25 @@ def _take_encoder(model: keras.Model, config: Config, source: Path) -> Sentence:
 
 
 def check_fine_tuning(model: keras.Model, depth: int) -> None:
-    """Raises InputError unless a model has a frozen backbone of at least `depth` stages; see `unfreeze`."""
-    if find_backbone(model).trainable_weights:
+    """Raises InputError unless a model has a frozen backbone of at least `depth` stages, and its last ones can be trained; see `unfreeze`."""
+    backbone = find_backbone(model)
+    if backbone.trainable_weights:
         raise InputError(
             "fine_tune_epochs: the backbone of {name} is trained from the first epoch on, because it starts from random weights. Give "
             "model_options.weights, or set fine_tune_epochs=0.",
             name=model.name,
         )
     unfreeze(model, depth)
+    trained = {id(weight) for weight in backbone.trainable_weights}
     unfreeze(model, 0)
+    last = (list_learning_layers(backbone) or backbone.layers)[-1]
+    if not any(id(weight) in trained for weight in last.weights):  # it would train earlier layers, or none
+        raise InputError(
+            "fine_tune_epochs: {layer}, the last layer with weights in the backbone of {name}, belongs to no stage. Stages are told by the layers' "
+            "names, such as block1_conv and block2_conv: rename the layers, or set fine_tune_epochs=0.",
+            layer=last.name,
+            name=model.name,
+        )
 
 
 # Layers that may come before the features and always give the same output for an image.
@@ -140,9 +151,15 @@ _FIXED = (
 
 
 def has_fixed_features(model: keras.Model) -> bool:
-    """Returns whether a model is a frozen backbone, pooled, and a head, and the head alone can be trained: an image always has the same features."""
+    """Returns whether a model is a frozen backbone, pooled, and a head, and the head alone can be trained: an image always has the same features.
+
+    The backbone's own dropout does not count. In `fit` of the complete model Keras applies it, for a frozen inner model too; but the features
+    without it are those that predictions are made of, and dropout is there for weights that are trained. Augmentation counts wherever it stands.
+    """
     inner = [layer for layer in model.layers if isinstance(layer, keras.Model)]
-    if len(inner) != 1 or inner[0].trainable_weights or not getattr(model, "inputs", None):
+    if len(inner) != 1 or inner[0].trainable_weights or not getattr(model, "inputs", None) or len(model.outputs) > 1:
+        return False
+    if _is_random(inner[0]):
         return False
     if is_overridden(model, "train_step") or is_overridden(model, "compute_loss"):  # the head alone would lack them
         return False
@@ -153,7 +170,21 @@ def has_fixed_features(model: keras.Model) -> bool:
         return False
     end = model.layers.index(inner[0]) + 1
     before = [layer for layer in model.layers[: end + 1] if layer is not inner[0]]
-    return isinstance(before[-1], layers.GlobalAveragePooling2D) and all(isinstance(layer, _FIXED) for layer in before)
+    if not isinstance(before[-1], layers.GlobalAveragePooling2D) or not all(
+        isinstance(layer, _FIXED) for layer in before
+    ):
+        return False
+    try:
+        split_backbone(model)
+    except InputError:  # a second path leads around the backbone
+        return False
+    return True
+
+
+def _is_random(backbone: keras.Model) -> bool:
+    """Whether a layer in it other than dropout draws random numbers, as augmentation does: Keras's random layers hold a seed generator."""
+    drawing = (layer for layer in flatten_layers(backbone) if not isinstance(layer, layers.Dropout))
+    return any(isinstance(value, keras.random.SeedGenerator) for layer in drawing for value in vars(layer).values())
 
 
 def fit_head(
