@@ -35,7 +35,8 @@ class NetTrain(keras.Model):
         with tf.GradientTape() as tape:
             probabilities = self(images, training=True)  # forward
             loss = self.compute_loss(images, labels, probabilities)  # loss
-        gradients = tape.gradient(loss, self.trainable_weights)  # back-propagation
+            scaled = self.optimizer.scale_loss(loss)  # the loss itself, except with precision=mixed_float16
+        gradients = tape.gradient(scaled, self.trainable_weights)  # back-propagation
         self.optimizer.apply(gradients, self.trainable_weights)  # update
 
         for metric in self.metrics:  # what the progress bar shows

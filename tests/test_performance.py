@@ -188,6 +188,49 @@ def test_probabilities_are_float32(tmp_path, monkeypatch, capsys):
     assert keras.config.dtype_policy().name == "float32"
 
 
+class OwnStep(keras.Model):
+    """A classifier with the step that most pages on the web show: it does not scale the loss."""
+
+    def train_step(self, data):
+        images, labels = data
+        with tf.GradientTape() as tape:
+            probabilities = self(images, training=True)
+            loss = self.compute_loss(images, labels, probabilities)
+        self.optimizer.apply(tape.gradient(loss, self.trainable_weights), self.trainable_weights)
+        for metric in self.metrics:
+            metric.update_state(*([loss] if metric.name == "loss" else [labels, probabilities]))
+        return self.get_metrics_result()
+
+
+def test_a_step_of_ones_own_that_scales_no_loss_learns_where_float16_is_chosen(tmp_path, monkeypatch, capsys):
+    """As on a T4. Keras would divide the gradients by 32768, and the model would learn nothing, without a word."""
+    monkeypatch.setattr(
+        "pbl.training.build.choose_precision", lambda setting: "mixed_float16" if setting == "auto" else setting
+    )
+
+    def own_step(input_shape, num_classes):
+        inputs = keras.Input(input_shape)
+        hidden = keras.layers.Dense(64, activation="relu")(
+            keras.layers.Flatten()(keras.layers.Rescaling(1 / 255)(inputs))
+        )
+        return OwnStep(inputs, keras.layers.Dense(num_classes, activation="softmax", dtype="float32")(hidden))
+
+    monkeypatch.setitem(pbl.models.MODELS, "own_step", own_step)
+    config = pbl.Config(model="own_step", experiment="x", epochs=3, learning_rate=0.01)
+    run = pbl.train(config, folder=tmp_path)
+    out = capsys.readouterr().out
+    assert run.environment["precision"] == "float32" and run.read_json("metrics_val.json")["accuracy"] > 0.8
+    assert "would be faster" not in out and "scale_loss" not in out
+    data = pbl.load_data("digits")
+    _, policy = build.build(config.replace(precision="mixed_float16"), data, find_task(config))
+    said = "own_step has a train_step of its own, and learns only if that calls self.optimizer.scale_loss(loss).\n"
+    assert policy == "mixed_float16" and capsys.readouterr().out.endswith(said)
+    _, policy = build.build(config.replace(model="mlp"), data, find_task(config))  # Keras's own step scales the loss
+    assert policy == "mixed_float16"
+    monkeypatch.setattr("pbl.training.build.choose_precision", lambda setting: "mixed_bfloat16")
+    assert build.build(config, data, find_task(config))[1] == "mixed_bfloat16"  # which needs no scale
+
+
 def test_a_run_is_judged_in_the_precision_of_its_training_where_the_machine_has_it(tmp_path, monkeypatch):
     config = pbl.Config(model="mlp", experiment="x", epochs=2, precision="mixed_bfloat16")
     run = pbl.train(config, folder=tmp_path)

@@ -12,7 +12,7 @@ from pbl.config import Config, find_name
 from pbl.data import DATASETS, Data
 from pbl.errors import InputError, name_nearest
 from pbl.languages import say, say_sentence
-from pbl.models.calls import is_overridden
+from pbl.models.calls import find_optimizers, is_overridden
 from pbl.tasks import Task, find_task
 from pbl.training.callbacks import CALLBACKS
 from pbl.training.mask_loss import MaskLoss
@@ -111,6 +111,14 @@ def build(config: Config, data: Data, task: Task) -> tuple[keras.Model, str]:
             "Dense(num_classes, activation='softmax', dtype='float32').",
             policy=policy,
         )
+    if policy == "mixed_float16" and is_overridden(model, "train_step"):
+        # Keras divides the gradients by the scale of the loss, also where the model's own step does not multiply the loss by it:
+        # then they are almost zero, and nothing is learned. bfloat16 needs no scale.
+        if config.precision == "auto":
+            return build_in("float32"), "float32"
+        if card is None and len(find_optimizers(model)) < 2:  # further optimizers of its own have no scale
+            told = "precision=mixed_float16: {model} has a train_step of its own, and learns only if that calls self.optimizer.scale_loss(loss)."
+            print(say(told, model=config.model))
     if config.precision == "auto" and policy != "float32" and (not is_float32 or is_faster_in_float32(model)):
         if not is_float32:
             told = "In float32, since {model} does not end in Dense(..., dtype='float32'); {precision} would be faster."
