@@ -1,7 +1,7 @@
 """What a run learns: one file for each task. `TASKS["mine"] = Task(...)` in an experiment file adds one."""
 
 from pbl.config import Config
-from pbl.data.pipeline import DATA_SETTINGS, Data, load_data
+from pbl.data import DATA_SETTINGS, Data, load_data
 from pbl.errors import InputError, Sentence, name_nearest
 from pbl.tasks import anomaly, classification, contrast, detection, generation, own, segmentation
 from pbl.tasks.task import Drawing, Judged, Question, Task
