@@ -415,6 +415,46 @@ class TwoOptimizers(keras.Model):
         return self.get_metrics_result()
 
 
+class OwnSteps(TwoOptimizers):
+    """Steps that unpack two values, as Keras's guides write them, and a second optimizer that the first step builds."""
+
+    def build(self, input_shape):
+        self.one.build((None, 64))
+        self.two.build((None, 8))
+        self.second = keras.optimizers.Adam(1e-2)
+
+    def test_step(self, batch):
+        x, y = batch
+        predicted = self(x, training=False)
+        for metric in self.metrics:
+            if metric.name == "loss":
+                metric.update_state(self.compute_loss(x, y, predicted))
+            else:
+                metric.update_state(y, predicted)
+        return self.get_metrics_result()
+
+
+@pytest.mark.parametrize("place", [("step", 1, 5), ("epoch", 1)])
+def test_own_steps_of_two_values_are_resumed(tmp_path, place):
+    def fit(folder: Path) -> tuple[keras.Model, keras.callbacks.History]:
+        keras.utils.set_random_seed(1)
+        data = pbl.load_data("digits", batch_size=64)
+        model = OwnSteps()
+        model.build((None, 8, 8, 1))
+        model.compile("sgd", "sparse_categorical_crossentropy", metrics=["accuracy"])
+        callbacks = [Cut(), ExactResume(folder, data, minutes=1e-6)]
+        return model, model.fit(data.train, validation_data=data.val, epochs=3, callbacks=callbacks, verbose=0)
+
+    whole, whole_history = fit(tmp_path / "whole")
+    Cut.at = place
+    with pytest.raises(PowerCut):
+        fit(tmp_path)
+    model, history = fit(tmp_path)
+    for a, b in zip(whole.get_weights(), model.get_weights(), strict=True):
+        np.testing.assert_array_equal(a, b)
+    assert history.history == whole_history.history
+
+
 def test_in_a_fit_of_ones_own(tmp_path):
     """A user's own subclassed model, in a notebook: interrupted, resumed, ended, and given more epochs."""
 

@@ -655,3 +655,23 @@ def test_a_builder_of_ones_own_has_no_card(monkeypatch):
     assert models.find_card("unet").task == "segmentation" and models.find_card("mine") is None
     monkeypatch.setitem(MODELS, "unet", lambda input_shape, num_classes: None)
     assert models.find_card("unet") is None
+
+
+def test_a_builder_that_returns_one_model_is_refused(monkeypatch):
+    """Otherwise the second seed would start from what the first one has trained."""
+    net = keras.Sequential(
+        [keras.Input((8, 8, 1)), keras.layers.Flatten(), keras.layers.Dense(10, activation="softmax")]
+    )
+    monkeypatch.setitem(MODELS, "net", lambda input_shape, num_classes: net)
+    assert models.build("net", (8, 8, 1), 10) is net
+    with pytest.raises(InputError, match=r"MODELS\['net'\] returned a model that it had returned before"):
+        models.build("net", (8, 8, 1), 10)
+
+
+def test_separable_convolutions_are_counted_as_their_two_kernels():
+    """As a depthwise convolution and one of 1 x 1 after it: 32 x 32 x (3 x 3 x 8 + 8 x 16)."""
+    inputs = keras.Input((32, 32, 8))
+    one = keras.Model(inputs, keras.layers.SeparableConv2D(16, 3, padding="same")(inputs))
+    apart = keras.layers.Conv2D(16, 1)(keras.layers.DepthwiseConv2D(3, padding="same")(inputs))
+    counts = [count_macs(model, (32, 32, 8)) for model in (one, keras.Model(inputs, apart))]
+    assert counts == [32 * 32 * (3 * 3 * 8 + 8 * 16)] * 2

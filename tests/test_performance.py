@@ -144,6 +144,8 @@ class WatchesSteps(keras.callbacks.Callback):
         ("mlp", "auto", 100, [], 8),
         ("mlp", "auto", 100, [keras.callbacks.EarlyStopping()], 8),
         ("mlp", "auto", 100, [WatchesSteps()], 1),
+        ("mlp", "auto", 100, [keras.callbacks.LambdaCallback(on_train_batch_end=print)], 1),
+        ("mlp", "auto", 100, [keras.callbacks.LambdaCallback(on_epoch_end=print)], 8),
         ("mlp", "auto", 10, [], 1),
         ("mlp", 3, 10, [WatchesSteps()], 3),
         ("resnet20", "auto", 100, [], 1),

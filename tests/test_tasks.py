@@ -67,6 +67,12 @@ def test_a_model_of_its_own_step_is_resumed_to_the_bit(tmp_path, model, command)
     assert status == 1 and "filters.png is left out" in out + err and "Traceback" not in err, (out, err)
 
 
+def test_two_optimizers_of_its_own_and_a_short_training(tmp_path):
+    """Its first state is kept at the end, when Keras's own optimizer, which nothing trains with, is built."""
+    run = pbl.train(own_config("gan", checkpoint_minutes=5, epochs=1), folder=tmp_path)
+    assert run.environment["status"] == "finished" and pbl.load_model(run).count_params() > 0
+
+
 def test_what_is_best_comes_from_the_task(tmp_path):
     """A quantity for which more is better: the best model, early stopping and the log use it."""
 

@@ -104,6 +104,21 @@ def test_memorise(settings, can):
     assert (accuracy >= trials.MEMORISED) == can and steps <= 300 and count == 32
 
 
+def test_memorise_needs_the_accuracy(monkeypatch):
+    def mine(input_shape, num_classes):
+        model = pbl.models.mlp(input_shape, num_classes, widths=[8])
+        model.compile(
+            "sgd", "sparse_categorical_crossentropy", metrics=[keras.metrics.SparseTopKCategoricalAccuracy(3)]
+        )
+        return model
+
+    monkeypatch.setitem(pbl.models.MODELS, "mine", mine)
+    with pytest.raises(
+        InputError, match=r"memorise needs accuracy among the metrics.*: loss, sparse_top_k_categorical_accuracy"
+    ):
+        trials.memorise(pbl.Config(model="mine"))
+
+
 def test_trials_on_the_command_line(command, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     status, out, _ = command(

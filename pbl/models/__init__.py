@@ -8,6 +8,7 @@ Enter your own builder in an experiment file: `MODELS["mine"] = mine`.
 import contextlib
 import inspect
 import math
+import weakref
 from collections.abc import Callable
 from typing import Any
 
@@ -61,6 +62,7 @@ FILES = (
 CARDS: dict[str, Card] = {name: card for file in FILES for name, card in file.CARDS.items()}
 MODELS: dict[str, Callable[..., keras.Model]] = {name: getattr(file, name) for file in FILES for name in file.CARDS}
 
+_RETURNED: weakref.WeakSet[keras.Model] = weakref.WeakSet()  # by `build`
 _OF_PACKAGE = dict(MODELS)  # before an experiment file replaces any
 contrastive.BUILDERS = MODELS  # any of them can be an encoder, also a builder from an experiment file
 
@@ -219,6 +221,12 @@ def build(name: str, input_shape: tuple[int, int, int], num_classes: int, **opti
             "The __init__ of {kind} does not call super().__init__(). Begin it with that call.",
             kind=type(model).__name__,
         )
+    if model in _RETURNED:
+        raise InputError(
+            "MODELS['{name}'] returned a model that it had returned before, with what was trained since. Make it inside the function.",
+            name=name,
+        )
+    _RETURNED.add(model)
     _check_inputs(model, name, tuple(input_shape))
     # A Sequential without keras.Input, or a subclass whose layers wait for their first call, has no weights yet. Keras would load
     # none into it, without a warning.

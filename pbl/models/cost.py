@@ -94,11 +94,17 @@ COUNTED = (
     layers.Conv2D,
     layers.Conv3D,
     layers.Conv2DTranspose,
+    layers.DepthwiseConv1D,
     layers.DepthwiseConv2D,
+    layers.SeparableConv1D,
+    layers.SeparableConv2D,
 )
 
 
 def _macs_of(layer: keras.Layer, shape: tuple[int | None, ...]) -> int:
+    if isinstance(layer, (layers.SeparableConv1D, layers.SeparableConv2D)):  # both kernels at each place of the output
+        kernels = math.prod(layer.depthwise_kernel.shape) + math.prod(layer.pointwise_kernel.shape)
+        return math.prod(shape[1:-1]) * kernels
     kernel = layer.kernel.shape
     if isinstance(layer, layers.Dense):
         return math.prod(shape[1:-1]) * math.prod(kernel)

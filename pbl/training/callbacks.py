@@ -72,7 +72,7 @@ class BestModel(keras.callbacks.Callback):
         self._lowest = (np.inf, 0.0)  # the lowest loss and its standard error
         self._monitor, self._sign = monitor, 1 if mode == "min" else -1
         self.lost_epoch: int | None = None
-        self._waiting: list[np.ndarray] | None = None
+        self._waiting: list[list] | None = None  # each variable, and the value that waits
         self._next_save = 0.0
 
     def on_train_begin(self, logs: dict | None = None) -> None:
@@ -90,7 +90,7 @@ class BestModel(keras.callbacks.Callback):
             if time.perf_counter() >= self._next_save:
                 self._save()
             else:
-                self._waiting = [variable.numpy() for variable in self._variables()]
+                self._waiting = [[variable, variable.numpy()] for variable in self._variables()]
         elif time.perf_counter() >= self._next_save:
             self.flush()
 
@@ -121,10 +121,11 @@ class BestModel(keras.callbacks.Callback):
 
     def _swap(self) -> None:
         """Exchanges the model's variables with those that wait: one by one, so that there are never three copies of all."""
-        for place, variable in enumerate(self._variables()):
-            value = variable.numpy()
-            variable.assign(self._waiting[place])
-            self._waiting[place] = value
+        # The variables that waited, by themselves: an optimizer that nothing trains with may have been built since.
+        for pair in self._waiting:
+            variable, waiting = pair
+            pair[1] = variable.numpy()
+            variable.assign(waiting)
 
     def _variables(self) -> list:
         return list_variables(self.model)
@@ -142,7 +143,10 @@ class BestModel(keras.callbacks.Callback):
     def set_state(self, state: dict) -> None:
         self.best_loss, self.best_epoch = state["best_loss"], state["best_epoch"]
         self._lowest = tuple(state.get("lowest", (self.best_loss, np.nan)))
-        self._waiting = state.get("waiting")  # from an earlier version
+        waiting = state.get("waiting")  # from an earlier version
+        self._waiting = (
+            None if waiting is None else [list(pair) for pair in zip(self._variables(), waiting, strict=True)]
+        )
         kept, expected = mend_weights(self.folder, "best", self.model, self.best_epoch or 0), self.best_epoch
         if kept is not None and kept["epoch"] >= (expected or 0):
             # A process that was killed wrote this model after the state: it is the best one so far. Its epoch comes again,

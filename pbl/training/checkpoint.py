@@ -270,7 +270,8 @@ class ExactResume(keras.callbacks.Callback):
         model, data = self.model, self.data
         batches = data.stream(self._epoch, steps)
         if is_validated(model):
-            model.test_on_batch(*next(iter(batches)))  # creates the metrics, so that their sums so far can be put back
+            # Creates the metrics, so that their sums so far can be put back. Not `test_on_batch`, which gives a step three values.
+            model.evaluate(batches.take(model.steps_per_execution), verbose=0)
         self._restore()
         counted = model.get_metrics_result()
         train = getattr(model.train_function, "skips_before", model.train_function)  # not that of an interrupted `fit`
@@ -430,7 +431,11 @@ class ExactResume(keras.callbacks.Callback):
         optimizers = find_optimizers(model).values()
         if self.data is not None and not all(value.built or value is model.optimizer for value in optimizers):
             # The optimizers of a model's own training step are built in its first step; everything that this step changes is put back.
-            model.train_on_batch(*next(iter(self.data.stream(0, 0))))
+            # Not by `train_on_batch`, which gives a step three values, where `fit` gives it what the data give.
+            model.make_train_function()
+            model.train_function(
+                iter(model.distribute_strategy.experimental_distribute_dataset(self.data.stream(0, 0)))
+            )
         kinds = self._variables()
         if not state["step"] or len(kinds["metrics"]) < len(kept["metrics"]):
             (

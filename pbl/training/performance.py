@@ -110,7 +110,8 @@ def choose_steps_per_execution(
     if setting != "auto":
         return int(setting)
     is_watched = any(
-        getattr(type(callback), hook) is not getattr(keras.callbacks.Callback, hook)
+        hook in vars(callback)  # as a LambdaCallback has it
+        or getattr(type(callback), hook) is not getattr(keras.callbacks.Callback, hook)
         for callback in callbacks
         for hook in ("on_train_batch_begin", "on_train_batch_end", "on_batch_begin", "on_batch_end")
     )

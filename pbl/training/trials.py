@@ -232,6 +232,12 @@ def _memorise(config: Config, count: int, steps: int) -> tuple[float, int, int]:
 
     class Stop(keras.callbacks.Callback):
         def on_epoch_end(self, epoch: int, logs: dict | None = None) -> None:
+            if measure not in logs:
+                raise InputError(
+                    "memorise needs {measure} among the metrics, and the model's builder compiled it with: {names}.",
+                    measure=measure,
+                    names=", ".join(sorted(logs)),
+                )
             self.model.stop_training = logs[measure] >= enough or not np.isfinite(logs["loss"])
 
     # Its accuracy is that of the training steps themselves: batch normalisation's averages for new images lag behind.
