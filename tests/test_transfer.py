@@ -9,6 +9,7 @@ from keras import layers
 import pbl
 from pbl.data import DATASETS, Source, from_arrays
 from pbl.errors import InputError
+from pbl.models.contrastive import find_output_layer
 from pbl.training import transfer
 
 
@@ -201,6 +202,56 @@ def test_a_hidden_layer_as_wide_as_there_are_classes_is_taken_over(tmp_path):
     theirs = pbl.load_model(donor).get_weights()
     assert [np.array_equal(a, b) for a, b in zip(ours.get_weights()[:4], theirs[:4], strict=True)] == [True] * 4
     assert not np.array_equal(ours.get_weights()[4], theirs[4])
+
+
+@keras.saving.register_keras_serializable("test")
+class ClassifyFirst(keras.Model):
+    """A classifier whose last layer is the first that `__init__` sets; `ends`: what follows that layer."""
+
+    def __init__(self, num_classes, ends="", **kwargs):
+        super().__init__(**kwargs)
+        self.ends, self.classify = ends, layers.Dense(num_classes, activation=None if ends else "softmax")
+        self.flatten, self.softmax = layers.Flatten(), layers.Softmax()
+        self.hidden = layers.Dense(10, activation="relu")
+
+    def get_config(self):
+        return {**super().get_config(), "num_classes": self.classify.units, "ends": self.ends}
+
+    def call(self, images):
+        x = self.classify(self.hidden(self.flatten(images)))
+        x = {"layer": self.softmax, "function": keras.ops.softmax, "sum": keras.ops.sum}.get(self.ends, lambda x: x)(x)
+        return x
+
+
+def build_classify_first(input_shape, num_classes, ends=""):
+    model = ClassifyFirst(num_classes, ends, name="classify_first")
+    model(np.zeros((1, *input_shape)))
+    return model
+
+
+@pytest.mark.parametrize("ends", ["", "layer", "function"])
+def test_the_last_layer_is_the_one_that_makes_the_output(tmp_path, ends):
+    """Not the last attribute that `__init__` sets: that hidden layer is taken over, and the classes' layer is new, as the message says."""
+    pbl.models.MODELS["classify_first"] = build_classify_first
+    config = two_phases(
+        model="classify_first", model_options={"ends": ends}, loss="sparse_categorical_crossentropy", epochs=1
+    )
+    donor = pbl.train(config, folder=tmp_path)
+    config = config.replace(initial_weights=str(donor.path))
+    for count in (10, 3):
+        ours = build_classify_first((8, 8, 1), count, ends)
+        assert "random weights" in transfer.take_weights(ours, config, [f"other {n}" for n in range(count)])
+        theirs = pbl.load_model(donor)
+        np.testing.assert_array_equal(ours.hidden.kernel.numpy(), theirs.hidden.kernel.numpy())
+        assert not np.array_equal(ours.classify.kernel.numpy(), theirs.classify.kernel.numpy())
+
+
+def test_a_last_layer_that_is_not_found_is_refused():
+    with pytest.raises(InputError, match="classify_first: no layer gives its output"):
+        find_output_layer(build_classify_first((8, 8, 1), 10, "sum"), (8, 8, 1))
+    pbl.models.MODELS["classify_first"] = build_classify_first
+    with pytest.raises(InputError, match="classify_first: its last layer must be the last that __init__ sets"):
+        pbl.models.contrastive.build_encoder("classify_first", (8, 8, 1), 10)
 
 
 @pytest.mark.slow

@@ -13,8 +13,9 @@ import keras
 from keras import layers, ops
 
 from pbl.errors import InputError, name_nearest
+from pbl.models.calls import replaced_calls
 from pbl.models.card import SMALL, Card
-from pbl.models.keras_private import open_tape
+from pbl.models.keras_private import flatten_layers, has_inner_layers, open_tape
 
 CHEN, KHOSLA = "Chen et al. 2020, arXiv:2002.05709", "Khosla et al. 2020, arXiv:2004.11362"
 # Weights of encoder and projection; multiply-accumulates of the encoder: only the encoder is used afterwards.
@@ -226,6 +227,11 @@ def build_encoder(
             "model_options.encoder={name}: an encoder is a classifier that ends in one dense layer, which is removed, such as resnet20.",
             name=name,
         )
+    if not is_functional and head is not find_output_layer(classifier, input_shape):
+        raise InputError(
+            "model_options.encoder={name}: its last layer must be the last that __init__ sets, so that it can be found and removed.",
+            name=name,
+        )
     if not is_functional:
         encoder = WithoutHead(classifier, name="encoder")
     else:
@@ -238,6 +244,49 @@ def build_encoder(
             shape=tuple(shape[1:]),
         )
     return encoder
+
+
+def find_output_layer(model: keras.Model, input_shape: tuple[int, ...]) -> keras.Layer:
+    """Returns the layer with weights that makes the output of a classifier.
+
+    A Functional model has it last. A subclassed one lists its layers as `__init__` sets them, in any order, so it is called once: the layer
+    is the one whose output the model returns, or, if a function such as softmax follows, the last one that gave an output of that shape.
+
+    Args:
+        model: A classifier.
+        input_shape: (height, width, channels) of the images that it was built for.
+
+    Raises:
+        InputError: The layer is not found.
+    """
+    last: Any = model
+    while isinstance(last, keras.Model) and getattr(last, "inputs", None):
+        last = ([layer for layer in last.layers if layer.weights] or last.layers)[-1]
+    if last is not model:
+        return last
+    calls: list[tuple[keras.Layer, Any]] = []
+
+    def watch(layer: keras.Layer, original: Callable) -> Callable:
+        def call(*arguments: Any, **options: Any) -> Any:
+            outputs = original(*arguments, **options)
+            calls.append((layer, outputs))
+            return outputs
+
+        return call
+
+    with replaced_calls(
+        [layer for layer in flatten_layers(model) if layer.weights and not has_inner_layers(layer)], watch
+    ):
+        output = model(ops.zeros((1, *input_shape)), training=False)
+    same = [layer for layer, given in calls if given is output]
+    similar = [layer for layer, given in calls if getattr(given, "shape", None) == getattr(output, "shape", ())]
+    if not (same or similar):
+        raise InputError(
+            "{name}: no layer gives its output, so that it is not known which weights are of the last layer. End it with a layer, such as "
+            "self.classify = layers.Dense(num_classes).",
+            name=model.name,
+        )
+    return (same or similar)[-1]
 
 
 def list_encoder_weights(encoder: keras.Model) -> list[keras.Variable]:

@@ -13,7 +13,7 @@ from pbl.errors import InputError, Sentence
 from pbl.evaluation.run import build_model
 from pbl.languages import say
 from pbl.models.calls import is_overridden
-from pbl.models.contrastive import assign_encoder, list_body_weights
+from pbl.models.contrastive import assign_encoder, find_output_layer, list_body_weights
 from pbl.models.efficientnet import find_backbone, list_learning_layers, split_backbone, unfreeze
 from pbl.models.keras_private import flatten_layers
 from pbl.models.pretrained import CaffePreprocessing
@@ -75,12 +75,14 @@ def take_weights(model: keras.Model, config: Config, class_names: Sequence[str])
         )
     donor = build_model(run)
     has_same_classes = list(class_names) == run.split["class_names"]
-    head = {id(weight) for weight in model.layers[-1].weights}
+    head = set()
+    if not has_same_classes:  # found in the donor, which has the same layers, and whose images' shape is known
+        head = {id(weight) for weight in find_output_layer(donor, tuple(run.split["input_shape"])).weights}
     taken = []
     for weight, given in zip(model.weights, donor.weights, strict=True):
         # Auxiliary classifiers end in the classes too.
         ends = weight.shape[-1:] == (len(class_names),) and given.shape[-1:] == (len(run.split["class_names"]),)
-        is_head = id(weight) in head or (weight.shape != given.shape and weight.shape[:-1] == given.shape[:-1] and ends)
+        is_head = id(given) in head or (weight.shape != given.shape and weight.shape[:-1] == given.shape[:-1] and ends)
         if is_head and not has_same_classes:
             continue
         if weight.shape != given.shape:
