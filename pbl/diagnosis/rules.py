@@ -332,6 +332,11 @@ def collect_limits() -> dict[str, float]:
 
     Raises:
         InputError: A rule of the package has a threshold that its function does not read; two rules give one name different values.
+
+    Example:
+        >>> from pbl.diagnosis import collect_limits
+        >>> collect_limits()["gap"]
+        0.07
     """
     limits: dict[str, float] = {}
     given_by: dict[str, str] = {}
