@@ -272,11 +272,16 @@ def split_backbone(model: keras.Model) -> tuple[keras.Model, keras.Model]:
     features = model.layers[last].output
     try:
         head = keras.Model(features, model.outputs[0], name="head")
+        is_whole = (
+            sum(isinstance(layer, layers.InputLayer) for layer in head.layers) == 1
+        )  # Keras before 3.15 adds the images
     except ValueError:  # Keras calls the output "not connected to inputs"
+        is_whole = False
+    if not is_whole:
         raise InputError(
             "{name} cannot be split after its backbone: its output depends on more than the backbone's features.",
             name=model.name,
-        ) from None
+        )
     return keras.Model(model.input, features), head
 
 
