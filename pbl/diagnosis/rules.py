@@ -245,9 +245,8 @@ RULES = {rule.key: rule for rule in (
 )}  # fmt: skip
 # From the rules of the package.
 NAMES = (*dict.fromkeys(rule.name for rule in RULES.values()), "thresholds_changed")
-_OF_PACKAGE = {
-    key: (rule.find, dict(rule.thresholds)) for key, rule in RULES.items()
-}  # before an experiment file changes any
+# Before an experiment file changes any.
+_OF_PACKAGE = {key: (rule.find, dict(rule.thresholds)) for key, rule in RULES.items()}
 REMEDIES = {(rule.name, cause): tried for rule in RULES.values() for cause, tried in rule.remedies.items()}
 _GAIN = ("helped", "tried", "lowest", "highest", "gain")
 COLOURS = {"stop": "#D55E00", "act": "#9A6700", "note": "#0072B2"}  # by severity; dark enough on white

@@ -166,9 +166,8 @@ def has_fixed_features(model: keras.Model) -> bool:
     if is_overridden(model, "train_step") or is_overridden(model, "compute_loss"):  # the head alone would lack them
         return False
     metrics = model.get_compile_config()["metrics"] if model.compiled else None
-    if not all(
-        isinstance(metric, str) for metric in keras.tree.flatten(metrics or [])
-    ):  # an object counts for one model
+    # A metric that is an object counts for one model, so that the head cannot have it too.
+    if not all(isinstance(metric, str) for metric in keras.tree.flatten(metrics or [])):
         return False
     end = model.layers.index(inner[0]) + 1
     before = [layer for layer in model.layers[: end + 1] if layer is not inner[0]]
